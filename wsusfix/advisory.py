@@ -1,0 +1,286 @@
+"""Every documented fact about advisory 954960 and its surroundings, once, each with its source.
+
+Facts are read from Microsoft's advisory 954960 ("advisory"), Knowledge Base article 954960 ("KB954960"), the product's
+own registry and type library ("product"), or Windows' documentation; a fact that nobody could show a copy of is marked
+*recalled*, and no recalled fact alone makes a server safe.  This module decides nothing: it is data.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Final
+
+from packaging.version import Version
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+#: The advisory's and the update's number (advisory 954960; KB954960).
+ADVISORY: Final = "954960"
+UPDATE_KB: Final = "954960"
+SOURCE_ADVISORY: Final = "Microsoft security advisory 954960"
+SOURCE_KB: Final = "KB954960"
+#: Title of the update whose approvals are inconsistent on an affected server (advisory 954960, workaround).
+BROKEN_UPDATE_TITLE: Final = "Office 2003 Service Pack 1"
+#: From this day the packages elevate themselves (KB954960, revision history: re-released 1 August 2008).
+REVISED_PACKAGES: Final = date(2008, 8, 1)
+
+
+class Architecture(str, enum.Enum):
+    """A processor architecture as setup packages name it."""
+
+    X86 = "x86"
+    X64 = "x64"
+    IA64 = "ia64"
+
+
+class Product(str, enum.Enum):
+    """A generation of WSUS, by the major and minor part of ``VersionString`` (product)."""
+
+    WSUS_2 = "WSUS 2.0"
+    RTM = "WSUS 3.0 RTM"
+    SP1 = "WSUS 3.0 SP1"
+    SP2 = "WSUS 3.0 SP2"
+    LATER = "WSUS of Windows Server 2012 or later"
+
+
+#: Major and minor of ``VersionString`` to product; 2.x and 6.x/10.x are told by their major alone (product; the
+#: generations before 3.2 and after it are *recalled*, so what is called safe by them needs a second witness).
+PRODUCT_BY_RELEASE: Final[Mapping[tuple[int, int], Product]] = MappingProxyType(
+    {(3, 0): Product.RTM, (3, 1): Product.SP1, (3, 2): Product.SP2}
+)
+WSUS_2_MAJOR: Final = 2
+LATER_MAJORS: Final = (6, 10)
+#: WSUS became a part of Windows with Server 2012, which is Windows 6.2 (Windows).
+FIRST_OS_WITH_WSUS_INSIDE: Final = Version("6.2")
+
+#: Version strings of untouched installations (SP2: product, sure; the others *recalled*).
+VERSION_STRINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "2.0": "2.0.0.2472",
+        "2.0 SP1": "2.0.0.2620",
+        "3.0 RTM": "3.0.6000.374",
+        "3.0 SP1": "3.1.6001.65",
+        "3.0 SP2": "3.2.7600.226",
+    }
+)
+
+# --- the proof ------------------------------------------------------------------------------------------------------
+
+#: The DLL below ``TargetDir`` whose *file* version is the proof (KB954960, file information).
+CLIENT_DLL: Final = r"WebServices\ClientWebService\bin\Microsoft.UpdateServices.WebServices.Client.Dll"
+#: File version of the fixed DLL; equal or higher is fixed (KB954960, file information).
+FIXED_DLL: Final = Version("3.1.6001.66")
+#: SP2's copies of the DLL carry file versions from this one on, though the product is 3.2 (product).
+SP2_DLL: Final = Version("3.1.7600.0")
+#: Default folder below Program Files, for a Setup key without ``TargetDir`` (product).
+DEFAULT_TARGET: Final = "Update Services"
+
+# --- where WSUS stands on a server ----------------------------------------------------------------------------------
+
+#: Below HKLM, native view (product).
+SETUP_KEY: Final = r"SOFTWARE\Microsoft\Update Services\Server\Setup"
+SETUP_VALUES: Final = (
+    "InstallType",
+    "VersionString",
+    "TargetDir",
+    "ContentDir",
+    "SqlServerName",
+    "SqlDatabaseName",
+    "PortNumber",
+    "UsingSSL",
+    "IISTargetWebSiteIndex",
+    "LogFilePath",
+    "LogLevel",
+    "WmsdeInstalled",
+)
+
+
+class InstallType(enum.IntEnum):
+    """``InstallType`` of the Setup key (product)."""
+
+    SERVER_3 = 1
+    CONSOLE = 2
+    FRONT_END_2 = 32
+    BACK_END_2 = 64
+    FULL_2 = 128
+
+
+INSTALL_TYPES_2: Final = frozenset({InstallType.FRONT_END_2, InstallType.BACK_END_2, InstallType.FULL_2})
+#: MSI product of WSUS 2.0; WSUS 3.0 has none (product).
+WSUS_2_PRODUCT: Final = "{A0D46DC6-8950-451A-8990-53C86E17666E}"
+#: The services a WSUS 3.0 server needs: its own, and IIS (product).
+WSUS_SERVICE: Final = "wsusservice"
+IIS_SERVICE: Final = "w3svc"
+SERVICES: Final = (WSUS_SERVICE, IIS_SERVICE)
+#: Instance of the embedded database, and how it is reached (product).
+EMBEDDED_INSTANCE: Final = "MICROSOFT##SSEE"
+EMBEDDED_PIPE: Final = r"\\.\pipe\mssql$microsoft##ssee\sql\query"
+#: How Setup writes the name of the instance of WSUS 2.0's own database engine, WMSDE (*recalled*).
+WMSDE_INSTANCE: Final = "WSUS"
+
+# --- neighbours -----------------------------------------------------------------------------------------------------
+
+#: Products that may stand on this WSUS, by a key below HKLM (*recalled*; only ever named, never decided by).
+NEIGHBOUR_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "configmgr": r"SOFTWARE\Microsoft\SMS",
+        "essentials": r"SOFTWARE\Microsoft\System Center Essentials",
+    }
+)
+NEIGHBOUR_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {"configmgr": "Configuration Manager", "essentials": "System Center Essentials"}
+)
+#: Where and how Small Business Server names itself (*recalled*).
+SUITE_KEY: Final = r"SYSTEM\CurrentControlSet\Control\ProductOptions"
+SUITE_VALUE: Final = "ProductSuite"
+SBS_SUITES: Final = ("Small Business", "Small Business(Restricted)")
+
+# --- Windows --------------------------------------------------------------------------------------------------------
+
+#: Group policy's execution policy for the machine (Windows, about_Group_Policy_Settings).
+POLICY_KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\PowerShell"
+POLICY_VALUE: Final = "ExecutionPolicy"
+#: Policies that keep an unsigned script file from running, whatever the command line says (about_Execution_Policies).
+BLOCKING_POLICIES: Final = frozenset({"allsigned", "restricted"})
+#: Keys below HKLM whose presence means that a restart is pending (Windows).
+RESTART_KEYS: Final = (
+    r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending",
+    r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired",
+)
+RENAME_KEY: Final = r"SYSTEM\CurrentControlSet\Control\Session Manager"
+RENAME_VALUE: Final = "PendingFileRenameOperations"
+
+
+@dataclass(frozen=True)
+class SupportedSystem:
+    """A Windows release on which WSUS 3.0 SP1 and its update run."""
+
+    name: str
+    release: Version
+    minimum_service_pack: int
+    architectures: frozenset[Architecture]
+
+
+#: WSUS 3.0 SP1 runs on Server 2003 SP1 and later and on Server 2008, not on 2008 R2 (WSUS 3.0 SP1 release notes).
+SUPPORTED_SYSTEMS: Final = (
+    SupportedSystem("Windows Server 2003", Version("5.2"), 1, frozenset({Architecture.X86, Architecture.X64})),
+    SupportedSystem("Windows Server 2008", Version("6.0"), 1, frozenset({Architecture.X86, Architecture.X64})),
+)
+#: Names of Windows Server releases by major and minor (Windows).
+SERVER_NAMES: Final[Mapping[tuple[int, int], str]] = MappingProxyType(
+    {
+        (5, 0): "Windows 2000 Server",
+        (5, 2): "Windows Server 2003",
+        (6, 0): "Windows Server 2008",
+        (6, 1): "Windows Server 2008 R2",
+        (6, 2): "Windows Server 2012",
+        (6, 3): "Windows Server 2012 R2",
+        (10, 0): "Windows Server 2016 or later",
+    }
+)
+#: Win32_OperatingSystem.ProductType of a workstation (Windows).
+WORKSTATION: Final = 1
+#: What a job needs beside the package itself: room for the self-extractor's files and logs, in bytes (own estimate).
+STAGING_RESERVE: Final = 256 * 1024 * 1024
+SYSTEM_RESERVE: Final = 512 * 1024 * 1024
+
+# --- the package ----------------------------------------------------------------------------------------------------
+
+#: File names (*recalled*): shown as an example only.
+PACKAGE_NAMES: Final[Mapping[Architecture, str]] = MappingProxyType(
+    {Architecture.X86: "WSUS-KB954960-x86.exe", Architecture.X64: "WSUS-KB954960-x64.exe"}
+)
+#: Silent switches by kind. Sibling WSUS patches run as ``/q LOGFILE`` (KB2720211, command line); for Windows
+#: Installer: msiexec's documentation. ``{package}`` and ``{log}`` are filled in on the server.
+EXE_ARGUMENTS: Final = "/q {log}"
+MSI_ARGUMENTS: Final = "/i {package} /qn /norestart /l*v {log}"
+MSP_ARGUMENTS: Final = "/p {package} /qn /norestart /l*v {log}"
+MSIEXEC: Final = "msiexec.exe"
+#: SHA-1 thumbprints of the roots behind Microsoft's code signatures (*recalled*; a signature that ends elsewhere is
+#: refused, and a valid one alone never lets a package through: it must also name the update or be pinned).
+MICROSOFT_ROOTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "A43489159A520F0D93D032CCAF37E7FE20A8B419": "Microsoft Root Authority",
+        "CDD4EEAE6000AC7F40C3802C171E30148030C072": "Microsoft Root Certificate Authority",
+        "3B1EFD3A66EA28B16697394703A72CA340A05BD5": "Microsoft Root Certificate Authority 2010",
+        "8F43288AD272F3103B6FB1428485EA3014C0BCFE": "Microsoft Root Certificate Authority 2011",
+    }
+)
+
+# --- exit codes -----------------------------------------------------------------------------------------------------
+
+
+class ExitMeaning(str, enum.Enum):
+    """What an installer's exit code says, as far as it decides what comes next."""
+
+    INSTALLED = "installed"
+    RESTART_NEEDED = "restart_needed"
+    RESTART_BEGUN = "restart_begun"
+    BUSY = "busy"
+    CANCELLED = "cancelled"
+    FATAL = "fatal"
+    BAD_PACKAGE = "bad_package"
+    FORBIDDEN = "forbidden"
+    WRONG_PLATFORM = "wrong_platform"
+    OTHER_VERSION = "other_version"
+    NO_TARGET = "no_target"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class ExitCode:
+    """An exit code of Windows Installer or WSUS setup: what it means and what to do (Windows Installer error codes)."""
+
+    code: int
+    meaning: ExitMeaning
+    text: str
+    advice: str
+
+
+_CODES: Final = (
+    ExitCode(0, ExitMeaning.INSTALLED, "installed", ""),
+    ExitCode(3010, ExitMeaning.RESTART_NEEDED, "installed, a restart is needed", "restart the server, then verify"),
+    ExitCode(5202, ExitMeaning.RESTART_NEEDED, "installed, a restart is needed", "restart the server, then verify"),
+    ExitCode(1641, ExitMeaning.RESTART_BEGUN, "installed, the restart has begun", "wait for the server, then verify"),
+    ExitCode(1618, ExitMeaning.BUSY, "another installation was running all the time", "let it end, then run again"),
+    ExitCode(1602, ExitMeaning.CANCELLED, "the installer was cancelled", "look at its log, then run again"),
+    ExitCode(1603, ExitMeaning.FATAL, "a fatal error in the installer", "look at the end of its log"),
+    ExitCode(1612, ExitMeaning.BAD_PACKAGE, "the installation source is not available", "use the original package"),
+    ExitCode(1619, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"),
+    ExitCode(1620, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"),
+    ExitCode(1635, ExitMeaning.BAD_PACKAGE, "the patch could not be opened", "use the original package"),
+    ExitCode(1636, ExitMeaning.BAD_PACKAGE, "the patch is not valid", "use the original package"),
+    ExitCode(
+        1625,
+        ExitMeaning.FORBIDDEN,
+        "forbidden by system policy",
+        "allow the installation in the server's software policy",
+    ),
+    ExitCode(
+        1643,
+        ExitMeaning.FORBIDDEN,
+        "the patch is forbidden by system policy",
+        "allow patches in Windows Installer policy",
+    ),
+    ExitCode(1633, ExitMeaning.WRONG_PLATFORM, "the package is for another processor", "use the right architecture"),
+    ExitCode(1638, ExitMeaning.OTHER_VERSION, "another version is installed already", "diagnose again"),
+    ExitCode(1642, ExitMeaning.NO_TARGET, "what the patch mends is not there", "only WSUS 3.0 SP1 can be patched"),
+)
+EXIT_CODES: Final[Mapping[int, ExitCode]] = MappingProxyType({known.code: known for known in _CODES})
+
+
+def exit_code(code: int) -> ExitCode:
+    """Return what *code* means; an unknown one has the meaning ``UNKNOWN``."""
+    return EXIT_CODES.get(
+        code, ExitCode(code, ExitMeaning.UNKNOWN, f"exit code {code}", "look at the end of the installer's log")
+    )
+
+
+# --- WinRM ----------------------------------------------------------------------------------------------------------
+
+#: Microsoft's order for several front ends on one database, as far as this update goes (KB954960: every front end).
+FRONT_ENDS_TEXT: Final = "every front end that shares the database needs the update; the fault is gone when all have it"

@@ -1,0 +1,254 @@
+"""From facts to a diagnosis: is the server exposed, was the fault observed, and why do we say so.
+
+Pure functions over frozen data; nothing here knows a network.  *Unknown is never safe*: what the facts do not prove is
+``unknown``, and a fact that is only recalled needs a second witness before a server is called safe.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wsusfix import advisory
+from wsusfix.advisory import InstallType, Product
+from wsusfix.facts import DatabasePlace, HostFacts, WsusInstallation
+from wsusfix.present import Presentable, printable, rows
+
+__all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
+
+
+class Verdict(str, enum.Enum):
+    """What a server is, with regard to advisory 954960."""
+
+    NOT_A_SERVER = "not_a_server"
+    NOT_AFFECTED = "not_affected"
+    EXPOSED_RTM = "exposed_rtm"
+    EXPOSED_SP1 = "exposed_sp1"
+    FIXED = "fixed"
+    UNKNOWN = "unknown"
+
+
+class Observed(str, enum.Enum):
+    """Whether logs show the fault; ``UNKNOWN`` until logs were read."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, repr=False)
+class Evidence(Presentable):
+    """One thing the verdict rests on: what it is, what was found, and which text makes it matter."""
+
+    what: str
+    found: str
+    source: str
+
+    def _summary(self) -> str:
+        return f"{self.what} = {self.found}"
+
+    def __str__(self) -> str:
+        return f"{self.what} = {self.found} [{self.source}]"
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Presentable):
+    """A verdict with its reasons; ``exposed`` (the product has the fault) and ``observed`` (logs show it) differ.
+
+    ``exposed`` is ``None`` when it is unknown.  ``notes`` are things that matter for what is done next: neighbours, a
+    shared database, a restart that waits, a job that runs.
+    """
+
+    host: str
+    verdict: Verdict
+    observed: Observed
+    why: str
+    evidence: tuple[Evidence, ...]
+    notes: tuple[str, ...]
+    facts: HostFacts
+
+    @property
+    def exposed(self) -> bool | None:
+        """Whether the installed product has the fault; ``None`` when that is unknown."""
+        match self.verdict:
+            case Verdict.EXPOSED_RTM | Verdict.EXPOSED_SP1:
+                return True
+            case Verdict.NOT_A_SERVER | Verdict.NOT_AFFECTED | Verdict.FIXED:
+                return False
+            case Verdict.UNKNOWN:
+                return None
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"exposed": self.exposed}
+
+    def _summary(self) -> str:
+        return f"{self.host}: {self.verdict.value}, observed {self.observed.value}"
+
+    def __str__(self) -> str:
+        exposed = {True: "yes", False: "no", None: "unknown"}[self.exposed]
+        return f"{self.host}: {self.verdict.value}\n" + rows(
+            [
+                ("why", self.why),
+                ("exposed", exposed),
+                (
+                    "observed",
+                    f"{self.observed.value} (logs not read)"
+                    if self.observed is Observed.UNKNOWN
+                    else self.observed.value,
+                ),
+                ("system", self.facts.os),
+                ("WSUS", self.facts.wsus),
+                *(("evidence", item) for item in self.evidence),
+                *(("note", note) for note in self.notes),
+            ]
+        )
+
+
+def diagnose(facts: HostFacts) -> Diagnosis:
+    """Decide what a server is, from its facts alone (logs unread: ``observed`` is unknown).
+
+    Sources: the table "who is affected" of advisory 954960 and the file information of KB954960.
+    """
+    verdict, why, evidence = _judge(facts)
+    return Diagnosis(
+        host=facts.host,
+        verdict=verdict,
+        observed=Observed.UNKNOWN,
+        why=why,
+        evidence=evidence,
+        notes=_notes(facts, verdict),
+        facts=facts,
+    )
+
+
+_Judgement = tuple[Verdict, str, tuple[Evidence, ...]]
+
+
+def _judge(facts: HostFacts) -> _Judgement:
+    wsus = facts.wsus
+    if not wsus.present:
+        return _without_setup_key(wsus)
+    installed = Evidence("InstallType", wsus.install_type_raw or "absent", "product, Setup key")
+    version = Evidence("VersionString", wsus.version_raw or "absent", "product, Setup key")
+    match wsus.install_type:
+        case None:
+            return (
+                Verdict.UNKNOWN,
+                f"WSUS has a Setup key, but its InstallType ({wsus.install_type_raw or 'absent'}) is none we know",
+                (installed, version),
+            )
+        case InstallType.CONSOLE:
+            return (
+                Verdict.NOT_A_SERVER,
+                "only the WSUS administration console is installed: there is nothing to patch",
+                (installed, version),
+            )
+        case InstallType.FRONT_END_2 | InstallType.BACK_END_2 | InstallType.FULL_2:
+            return _generation_2(wsus, (installed, version))
+        case InstallType.SERVER_3:
+            return _generation_3(facts, (installed, version))
+
+
+def _without_setup_key(wsus: WsusInstallation) -> _Judgement:
+    key = Evidence("Setup key", "absent", "product")
+    if wsus.wsus2_product:
+        product = Evidence("MSI product", advisory.WSUS_2_PRODUCT, "product")
+        return Verdict.NOT_AFFECTED, "WSUS 2.0 is installed, which does not have the fault", (key, product)
+    return Verdict.NOT_A_SERVER, "WSUS is not installed", (key,)
+
+
+def _generation_2(wsus: WsusInstallation, evidence: tuple[Evidence, ...]) -> _Judgement:
+    if wsus.version_raw and wsus.product is not Product.WSUS_2:
+        return (
+            Verdict.UNKNOWN,
+            f"InstallType says WSUS 2.0, but VersionString says {wsus.version_raw}: the two contradict each other",
+            evidence,
+        )
+    return (
+        Verdict.NOT_AFFECTED,
+        "WSUS 2.0 does not have the fault",
+        (*evidence, Evidence("affected products", "WSUS 2.0 is none", advisory.SOURCE_ADVISORY)),
+    )
+
+
+def _generation_3(facts: HostFacts, evidence: tuple[Evidence, ...]) -> _Judgement:
+    wsus = facts.wsus
+    dll = Evidence("file version of the proof DLL", _dll_text(wsus), advisory.SOURCE_KB)
+    match wsus.product:
+        case None:
+            shown = wsus.version_raw or "no VersionString"
+            return Verdict.UNKNOWN, f"a WSUS build nobody here knows ({shown}): unknown is never safe", evidence
+        case Product.WSUS_2:
+            return (
+                Verdict.UNKNOWN,
+                f"VersionString says WSUS 2.0 ({wsus.version_raw}), but InstallType says 3.0: a contradiction",
+                evidence,
+            )
+        case Product.RTM:
+            return (
+                Verdict.EXPOSED_RTM,
+                "WSUS 3.0 without a service pack has the fault, and KB954960 does not fix it",
+                (*evidence, dll),
+            )
+        case Product.SP1:
+            return _service_pack_1(wsus, (*evidence, dll))
+        case Product.SP2:
+            if wsus.dll_version is not None and wsus.dll_version < advisory.SP2_DLL:
+                return (
+                    Verdict.UNKNOWN,
+                    f"VersionString says SP2, but the DLL is {wsus.dll_version}, older than SP2's: half upgraded?",
+                    (*evidence, dll),
+                )
+            return Verdict.NOT_AFFECTED, "WSUS 3.0 SP2 carries the fix", (*evidence, dll)
+        case Product.LATER:
+            if facts.os.version < advisory.FIRST_OS_WITH_WSUS_INSIDE:
+                return (
+                    Verdict.UNKNOWN,
+                    f"VersionString {wsus.version_raw} is of Windows Server 2012 or later, but this is {facts.os.name}",
+                    evidence,
+                )
+            return Verdict.NOT_AFFECTED, "the WSUS of Windows Server 2012 and later carries the fix", evidence
+
+
+def _service_pack_1(wsus: WsusInstallation, evidence: tuple[Evidence, ...]) -> _Judgement:
+    if wsus.dll_version is None:
+        missing = "has no file version" if wsus.dll_present else "is not where it should be"
+        return Verdict.UNKNOWN, f"WSUS 3.0 SP1, but the DLL that would prove the fix {missing}", evidence
+    if wsus.dll_version >= advisory.FIXED_DLL:
+        return Verdict.FIXED, f"WSUS 3.0 SP1 with KB954960: the DLL is {wsus.dll_version}", evidence
+    return (
+        Verdict.EXPOSED_SP1,
+        f"WSUS 3.0 SP1 without KB954960: the DLL is {wsus.dll_version}, fixed from {advisory.FIXED_DLL} on",
+        evidence,
+    )
+
+
+def _dll_text(wsus: WsusInstallation) -> str:
+    if wsus.dll_version is not None:
+        return str(wsus.dll_version)
+    return "none" if wsus.dll_present else "no such file"
+
+
+def _notes(facts: HostFacts, verdict: Verdict) -> tuple[str, ...]:
+    notes: list[str] = []
+    wsus = facts.wsus
+    serves = verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED)
+    for neighbour in facts.neighbours:
+        name = advisory.NEIGHBOUR_NAMES[neighbour]
+        notes.append(f"{name} stands on this WSUS" + (" and is affected through it" if serves else ""))
+    if facts.os.small_business:
+        notes.append("Small Business Server: it came with WSUS 2.0; what counts is the WSUS found here")
+    if serves and wsus.front_ends is not None and len(wsus.front_ends) > 1:
+        names = ", ".join(printable(name, 80) for name in wsus.front_ends)
+        notes.append(f"several front ends share the database ({names}): {advisory.FRONT_ENDS_TEXT}")
+    elif serves and wsus.database is not None and wsus.database.place is DatabasePlace.REMOTE:
+        notes.append(f"the database is on another server ({wsus.database.server}): {advisory.FRONT_ENDS_TEXT}")
+    stopped = [name for name in advisory.SERVICES if wsus.services.get(name) != "running"]
+    if serves and stopped:
+        notes.append("not running: " + ", ".join(stopped))
+    if facts.restart.concerns(wsus.dll_path):
+        notes.append("the DLL is to be replaced at the next restart")
+    if facts.job is not None and facts.job.active:
+        notes.append(f"a job of wsusfix is at work: {facts.job}")
+    return tuple(notes)

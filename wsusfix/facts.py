@@ -1,0 +1,465 @@
+"""What a server told us: one probe's answer, parsed and checked into frozen data.
+
+Everything here is as the server said it; what it *means* (exposed, fixed, unknown) is decided in ``diagnosis``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from packaging.version import Version
+
+from wsusfix import advisory
+from wsusfix.advisory import Architecture, InstallType, Product
+from wsusfix.errors import AnswerError
+from wsusfix.options import Timeouts
+from wsusfix.present import Presentable, bytes_text, printable, rows
+from wsusfix.scripts.contracts import STAGING_NAME, JobStatus, Scalar, StagingState
+
+__all__ = [
+    "Database",
+    "DatabasePlace",
+    "HostFacts",
+    "JobFacts",
+    "OperatingSystem",
+    "PendingRestart",
+    "Session",
+    "Staging",
+    "WsusInstallation",
+    "parse",
+    "parse_version",
+    "probe_parameters",
+]
+
+
+class DatabasePlace(str, enum.Enum):
+    """Where SUSDB lives, seen from the WSUS server."""
+
+    EMBEDDED = "embedded"
+    LOCAL = "local"
+    REMOTE = "remote"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, repr=False)
+class OperatingSystem(Presentable):
+    """The Windows release, decided by numbers only; ``caption`` is the server's own, localised name for it."""
+
+    version: Version
+    service_pack: int
+    product_type: int
+    suite_mask: int
+    suites: tuple[str, ...]
+    caption: str
+    architecture: Architecture | None
+    culture: str
+
+    @property
+    def release(self) -> Version:
+        """Major and minor: 5.2 is Server 2003, 6.0 Server 2008, 6.1 Server 2008 R2."""
+        return Version(f"{self.version.major}.{self.version.minor}")
+
+    @property
+    def small_business(self) -> bool:
+        """Whether it is a Small Business Server (*recalled* way of telling)."""
+        return any(suite in advisory.SBS_SUITES for suite in self.suites)
+
+    @property
+    def workstation(self) -> bool:
+        """Whether it is no server system at all."""
+        return self.product_type == advisory.WORKSTATION
+
+    @property
+    def name(self) -> str:
+        """The release's name in English."""
+        known = advisory.SERVER_NAMES.get((self.version.major, self.version.minor))
+        if self.workstation or known is None:
+            return f"Windows {self.version.major}.{self.version.minor}"
+        return f"{known} (Small Business Server)" if self.small_business else known
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"name": self.name, "small_business": self.small_business}
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        pack = f" SP{self.service_pack}" if self.service_pack else ""
+        processor = self.architecture.value if self.architecture else "unknown processor"
+        return f"{self.name}{pack} {processor} ({self.version}, {self.culture})"
+
+
+@dataclass(frozen=True, repr=False)
+class Database(Presentable):
+    """The WSUS database: its place, and server and name as the registry gives them."""
+
+    place: DatabasePlace
+    server: str
+    name: str
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.place.value} ({self.server or 'no server named'})"
+
+
+@dataclass(frozen=True, repr=False)
+class WsusInstallation(Presentable):
+    """WSUS as it stands on the server; an absent one has no install type, no version and no DLL.
+
+    ``front_ends`` names every server that shares the database; ``None`` means that nobody asked.
+    """
+
+    present: bool
+    install_type: InstallType | None
+    install_type_raw: str
+    version: Version | None
+    version_raw: str
+    target: str
+    dll_path: str
+    dll_present: bool
+    dll_version: Version | None
+    wsus2_product: bool
+    database: Database | None
+    services: Mapping[str, str] = field(default_factory=dict)
+    front_ends: tuple[str, ...] | None = None
+
+    @property
+    def product(self) -> Product | None:
+        """The generation by major and minor of ``VersionString``, or ``None`` for one nobody knows."""
+        if self.version is None:
+            return None
+        if self.version.major == advisory.WSUS_2_MAJOR:
+            return Product.WSUS_2
+        if self.version.major in advisory.LATER_MAJORS:
+            return Product.LATER
+        return advisory.PRODUCT_BY_RELEASE.get((self.version.major, self.version.minor))
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"product": self.product}
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        if not self.present:
+            return "WSUS 2.0 (by its MSI product)" if self.wsus2_product else "not installed"
+        if self.install_type is InstallType.CONSOLE:
+            return f"console only ({printable(self.version_raw, 40)})"
+        name = self.product.value if self.product else "WSUS of an unknown build"
+        return f"{name} ({printable(self.version_raw, 40) or 'no version'})"
+
+
+@dataclass(frozen=True, repr=False)
+class Session(Presentable):
+    """Who we are on the server, and how we got in."""
+
+    account: str
+    sid: str
+    authentication: str
+    administrator: bool
+    powershell_version: str
+    execution_policy: str
+
+    def _summary(self) -> str:
+        return self.account
+
+    def __str__(self) -> str:
+        role = "administrator" if self.administrator else "no administrator"
+        return f"{self.account} ({role}, {self.authentication})"
+
+
+@dataclass(frozen=True, repr=False)
+class PendingRestart(Presentable):
+    """What waits for the next restart: marks of Windows' own servicing, and files to be renamed."""
+
+    keys: tuple[str, ...]
+    renames: tuple[str, ...]
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything at all waits."""
+        return bool(self.keys or self.renames)
+
+    def concerns(self, path: str) -> bool:
+        """Whether a file to be renamed at the next restart is, or becomes, *path*."""
+        wanted = path.lower()
+        renamed = (item.lower().lstrip("!*1234567890").removeprefix("\\??\\") for item in self.renames)
+        return bool(wanted) and wanted in renamed
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"pending": self.pending}
+
+    def _summary(self) -> str:
+        return "pending" if self.pending else "none"
+
+    def __str__(self) -> str:
+        return f"pending ({len(self.keys)} marks, {len(self.renames)} renames)" if self.pending else "none"
+
+
+@dataclass(frozen=True, repr=False)
+class Staging(Presentable):
+    """The folder in which everything of a run lies on the server."""
+
+    path: str
+    state: StagingState
+    detail: str
+    free: int
+    system_free: int
+    leftovers: int
+
+    def _summary(self) -> str:
+        return f"{self.path} {self.state.value}"
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.state.value}, {bytes_text(self.free)} free)"
+
+
+@dataclass(frozen=True, repr=False)
+class JobFacts(Presentable):
+    """The newest job of wsusfix on the server."""
+
+    job_id: str
+    status: JobStatus
+    phase: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs, or is about to: then it is joined, and no second one is started."""
+        return self.status in (JobStatus.RUNNING, JobStatus.CLAIMED)
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.status.value}" + (f" in {self.phase}" if self.phase else "")
+
+
+@dataclass(frozen=True, repr=False)
+class HostFacts(Presentable):
+    """Everything one look at a server gave; ``host`` is the name it was asked by, ``computer_name`` its own."""
+
+    host: str
+    computer_name: str
+    os: OperatingSystem
+    wsus: WsusInstallation
+    session: Session
+    restart: PendingRestart
+    staging: Staging
+    job: JobFacts | None
+    neighbours: tuple[str, ...]
+    installer_busy: bool
+    boot_time: datetime
+    clock: datetime
+
+    def _summary(self) -> str:
+        return f"{self.host}: {self.os.name}, {self.wsus}"
+
+    def __str__(self) -> str:
+        wsus = self.wsus
+        return f"{self.host}\n" + rows(
+            [
+                ("computer", self.computer_name),
+                ("system", self.os),
+                ("WSUS", wsus),
+                ("proof DLL", wsus.dll_version or ("no file version" if wsus.dll_present else "")),
+                ("database", wsus.database or ""),
+                ("services", ", ".join(f"{name} {state}" for name, state in wsus.services.items())),
+                ("beside it", ", ".join(advisory.NEIGHBOUR_NAMES.get(name, name) for name in self.neighbours)),
+                ("session", self.session),
+                ("restart", self.restart),
+                ("staging", self.staging),
+                ("job", self.job or ""),
+            ]
+        )
+
+
+def probe_parameters(timeouts: Timeouts) -> dict[str, Any]:
+    """Return the parameters of the ``facts`` script: which keys, values, files and services to look at."""
+    return {
+        "staging_name": STAGING_NAME,
+        "setup_key": advisory.SETUP_KEY,
+        "setup_values": list(advisory.SETUP_VALUES),
+        "dll": advisory.CLIENT_DLL,
+        "default_target": advisory.DEFAULT_TARGET,
+        "services": list(advisory.SERVICES),
+        "wsus2_product": advisory.WSUS_2_PRODUCT,
+        "neighbours": dict(advisory.NEIGHBOUR_KEYS),
+        "suite_key": advisory.SUITE_KEY,
+        "suite_value": advisory.SUITE_VALUE,
+        "policy_key": advisory.POLICY_KEY,
+        "policy_value": advisory.POLICY_VALUE,
+        "restart_keys": list(advisory.RESTART_KEYS),
+        "rename_key": advisory.RENAME_KEY,
+        "rename_value": advisory.RENAME_VALUE,
+        "start_seconds": int(timeouts.start),
+    }
+
+
+_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def parse_version(text: str) -> Version | None:
+    """Return *text* as a version of four numeric parts, or ``None``; never a guess.
+
+    >>> parse_version("3.1.6001.66")
+    <Version('3.1.6001.66')>
+    >>> parse_version("3.1") is None
+    True
+    """
+    parts = text.strip().split(".")
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts):
+        return None
+    return Version(".".join(str(int(part)) for part in parts))
+
+
+def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
+    """Turn the checked answer of the ``facts`` script into facts.
+
+    Raises:
+        AnswerError: a value that no server can have (a size that is no number, a time that is none).
+    """
+    read = _Reader(host, answer)
+    architecture = read.text("architecture")
+    version = read.text("os_version")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in version.split(".")):
+        raise read.broken("os_version", version)
+    job_id = printable(read.text("job_id"), 40)
+    return HostFacts(
+        host=host,
+        computer_name=printable(read.text("computer_name"), 80),
+        os=OperatingSystem(
+            version=Version(version),
+            service_pack=read.number("os_service_pack"),
+            product_type=read.number("os_product_type"),
+            suite_mask=read.count("os_suite_mask"),
+            suites=read.lines("os_suites"),
+            caption=printable(read.text("os_caption"), 160),
+            architecture=Architecture(architecture) if architecture in set(Architecture) else None,
+            culture=printable(read.text("culture"), 40),
+        ),
+        wsus=_wsus(read),
+        session=Session(
+            account=printable(read.text("account"), 160),
+            sid=printable(read.text("account_sid"), 200),
+            authentication=printable(read.text("authentication"), 40),
+            administrator=read.flag("administrator"),
+            powershell_version=printable(read.text("powershell_version"), 40),
+            execution_policy=printable(read.text("execution_policy"), 40),
+        ),
+        restart=PendingRestart(keys=read.lines("restart_keys"), renames=read.lines("restart_renames")),
+        staging=Staging(
+            path=printable(read.text("staging_path"), 260),
+            state=read.one_of("staging_state", StagingState),
+            detail=printable(read.text("staging_detail")),
+            free=read.count("staging_free"),
+            system_free=read.count("system_free"),
+            leftovers=read.number("leftovers"),
+        ),
+        job=JobFacts(job_id, read.one_of("job_status", JobStatus), phase=printable(read.text("job_phase"), 40))
+        if job_id
+        else None,
+        neighbours=tuple(name for name in read.lines("neighbours") if name in advisory.NEIGHBOUR_KEYS),
+        installer_busy=read.flag("installer_busy"),
+        boot_time=read.time("boot_time"),
+        clock=read.time("clock"),
+    )
+
+
+def _wsus(read: _Reader) -> WsusInstallation:
+    present = read.flag("setup_present")
+    raw_type = read.text("setup_InstallType")
+    known_types = {str(int(kind)): kind for kind in InstallType}
+    version = read.text("setup_VersionString")
+    return WsusInstallation(
+        present=present,
+        install_type=known_types.get(raw_type),
+        install_type_raw=printable(raw_type, 40),
+        version=parse_version(version),
+        version_raw=printable(version, 80),
+        target=read.text("setup_TargetDir"),
+        dll_path=read.text("dll_path"),
+        dll_present=read.flag("dll_present"),
+        dll_version=parse_version(read.text("dll_version")),
+        wsus2_product=read.flag("wsus2_product"),
+        database=_database(read) if present else None,
+        services={
+            name: printable(read.text(f"service_{name}"), 40) for name in advisory.SERVICES if f"service_{name}" in read
+        },
+    )
+
+
+def _database(read: _Reader) -> Database:
+    """Tell where the database is from ``SqlServerName``: never used to connect, only to decide what is possible."""
+    server = read.text("setup_SqlServerName")
+    machine, _, instance = server.partition("\\")
+    names_this = {"", ".", "(local)", "localhost", "%computername%", read.text("computer_name").lower()}
+    if instance.lower() == advisory.EMBEDDED_INSTANCE.lower() or server.lower() == advisory.EMBEDDED_PIPE:
+        place = DatabasePlace.EMBEDDED
+    elif not server:
+        place = DatabasePlace.UNKNOWN
+    else:
+        place = DatabasePlace.LOCAL if machine.lower() in names_this else DatabasePlace.REMOTE
+    return Database(place=place, server=printable(server, 160), name=printable(read.text("setup_SqlDatabaseName"), 160))
+
+
+class _Reader:
+    """Typed access to a checked answer; what cannot be so is told with its key."""
+
+    def __init__(self, host: str, answer: Mapping[str, Scalar]) -> None:
+        self._host = host
+        self._answer = answer
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._answer
+
+    def broken(self, key: str, value: object) -> AnswerError:
+        return AnswerError(
+            f"the server's answer has {printable(repr(value), 80)} for {key}", host=self._host, phase="facts"
+        )
+
+    def text(self, key: str) -> str:
+        value = self._answer.get(key, "")
+        if not isinstance(value, str):
+            raise self.broken(key, value)
+        return value
+
+    def lines(self, key: str) -> tuple[str, ...]:
+        return tuple(printable(line, 520) for line in self.text(key).split("\n") if line.strip())
+
+    def number(self, key: str) -> int:
+        value = self._answer.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.broken(key, value)
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._answer.get(key)
+        if not isinstance(value, bool):
+            raise self.broken(key, value)
+        return value
+
+    def count(self, key: str) -> int:
+        value = self.text(key)
+        if not (value.isascii() and value.isdigit() and len(value) <= 20):
+            raise self.broken(key, value)
+        return int(value)
+
+    def time(self, key: str) -> datetime:
+        value = self.text(key)
+        try:
+            return datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=timezone.utc)
+        except ValueError:
+            raise self.broken(key, value) from None
+
+    def one_of(self, key: str, kinds: type[enum.Enum]) -> Any:
+        value = self.text(key)
+        try:
+            return kinds(value)
+        except ValueError:
+            raise self.broken(key, value) from None

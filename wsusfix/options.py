@@ -1,0 +1,231 @@
+"""What the operator chooses: how to reach a server, what to do there, and how long things may take.
+
+Value objects without behaviour beyond checking themselves; no secret stands in any repr.  They know nothing of
+servers or plans.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from wsusfix.errors import CredentialsError, UsageError
+from wsusfix.present import Presentable
+
+__all__ = ["AUTHENTICATIONS", "Connection", "Credentials", "Options", "Timeouts"]
+
+USERNAME_VARIABLE: Final = "WSUSFIX_USERNAME"
+PASSWORD_VARIABLE: Final = "WSUSFIX_PASSWORD"  # noqa: S105  (the variable's name, not a password)
+#: Ways to authenticate; "basic" is left out on purpose: it sends the password to whoever answers.
+AUTHENTICATIONS: Final = ("negotiate", "kerberos", "ntlm")
+ENCRYPTIONS: Final = ("always", "auto")
+DEFAULT_PORT: Final = 5985
+DEFAULT_TLS_PORT: Final = 5986
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?|\[?[0-9A-Fa-f:.]{2,45}(?:%\w+)?\]?")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """A user name and password; neither repr, str nor pickle ever shows the password.
+
+    Raises:
+        CredentialsError: one of them is missing or cannot be one.
+    """
+
+    username: str
+    password: str
+
+    def __post_init__(self) -> None:
+        for name in ("username", "password"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise CredentialsError(f"no {name} given")
+            if "\0" in value or "\n" in value:
+                raise CredentialsError(f"the {name} contains a character no {name} can have")
+
+    @classmethod
+    def find(
+        cls, username: str | None, password: str | None, environment: Mapping[str, str] | None = None
+    ) -> Credentials:
+        """Return what was given, falling back to ``WSUSFIX_USERNAME`` and ``WSUSFIX_PASSWORD``."""
+        known = os.environ if environment is None else environment
+        return cls(
+            known.get(USERNAME_VARIABLE, "") if username is None else username,
+            known.get(PASSWORD_VARIABLE, "") if password is None else password,
+        )
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r}, password=...)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("credentials are not pickled: pass them on yourself")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long things may take, in seconds; every wait has one of these as its deadline.
+
+    Args:
+        connect: for a TCP connection and the TLS handshake.
+        operation: for which the server may hold one WSMan request open; the client waits some seconds longer.
+        script: for the answer of one ordinary script.
+        opening: for opening the session, retries included (a server that has just started refuses for a while).
+        upload: without a byte of progress.
+        assemble: for joining and hashing an uploaded file on the server.
+        start: for the scheduled task to begin.
+        busy: for which a job waits for another installation.
+        signature: for which a job tries to verify the package's signature (closed networks stall here).
+        still: an installer that used no processor for so long is told as standing still.
+        job: for the whole job, seen from here; past it the job goes on by itself and can be joined.
+        lost: for which a lost connection is tried again while a job runs.
+    """
+
+    connect: float = 15.0
+    operation: float = 20.0
+    script: float = 120.0
+    opening: float = 90.0
+    upload: float = 120.0
+    assemble: float = 600.0
+    start: float = 120.0
+    busy: float = 900.0
+    signature: float = 180.0
+    still: float = 300.0
+    job: float = 3600.0
+    lost: float = 300.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 7 * 86400:
+                raise UsageError(f"the time out {item.name} must be a number of seconds above 0, at most a week")
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the deadlines as plain data."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, repr=False)
+class Connection(Presentable):
+    """How to reach a server.
+
+    Args:
+        host: name or address.
+        port: 5985, or 5986 with *ssl*, unless given.
+        ssl: HTTPS. Servers of this age speak TLS 1.0 only, which today's OpenSSL refuses: plain HTTP with message
+            encryption is what Windows' own client uses.
+        auth: "negotiate" (Kerberos, else NTLM), "kerberos" (the strict choice: proves the server's identity), "ntlm".
+        encryption: "always" encrypts every message, by NTLM or Kerberos over HTTP; "auto" leaves that to TLS.
+        ca_cert: path of the authority's certificate for HTTPS.
+        proxy: URL of an HTTP proxy; proxies of the environment are never used.
+        timeouts: see :class:`Timeouts`.
+
+    Raises:
+        UsageError: a value that cannot mean anything.
+    """
+
+    host: str
+    port: int | None = None
+    ssl: bool = False
+    auth: str = "negotiate"
+    encryption: str = "always"
+    ca_cert: str | None = None
+    proxy: str | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.host, str) or not _HOST.fullmatch(self.host):
+            raise UsageError(f"not a host name or address: {str(self.host)[:80]!r}")
+        if self.port is not None and (
+            isinstance(self.port, bool) or not isinstance(self.port, int) or not 1 <= self.port <= 65535
+        ):
+            raise UsageError(f"not a port: {str(self.port)[:20]}", host=self.host, hint="a port is 1 to 65535")
+        if self.auth not in AUTHENTICATIONS:
+            raise UsageError(f"unknown auth {self.auth!r}", host=self.host, hint="one of " + ", ".join(AUTHENTICATIONS))
+        if self.encryption not in ENCRYPTIONS:
+            raise UsageError(
+                f"unknown encryption {self.encryption!r}", host=self.host, hint="one of " + ", ".join(ENCRYPTIONS)
+            )
+        if self.encryption == "auto" and not self.ssl:
+            raise UsageError(
+                "messages would go unencrypted over HTTP", host=self.host, hint="use encryption='always', or ssl=True"
+            )
+        if not isinstance(self.timeouts, Timeouts):
+            raise UsageError("timeouts must be a wsusfix.Timeouts", host=self.host)
+
+    @property
+    def effective_port(self) -> int:
+        """The port that is used."""
+        return self.port or (DEFAULT_TLS_PORT if self.ssl else DEFAULT_PORT)
+
+    def _summary(self) -> str:
+        return f"{self.host}:{self.effective_port} {self.auth}"
+
+    def __str__(self) -> str:
+        scheme = "https" if self.ssl else "http"
+        return f"{scheme}://{self.host}:{self.effective_port} ({self.auth}, encryption {self.encryption})"
+
+
+@dataclass(frozen=True, repr=False)
+class Options(Presentable):
+    """What the operator wants done.
+
+    Args:
+        package: path of the update's package file on this machine.
+        package_sha256: pinned hash of it; a pinned hash is identity enough.
+        package_arguments: the installer's own arguments in place of the usual silent ones; ``{package}`` and ``{log}``
+            in them stand for the paths on the server.
+        vouch_for_package: accept a package that does not name KB954960 itself and has no pinned hash.
+        accept_unverifiable_signature: together with a pinned hash, accept a signature that the server cannot verify
+            (closed networks); an invalid one is refused all the same.
+
+    Raises:
+        UsageError: a value that cannot mean anything.
+    """
+
+    package: str | os.PathLike[str] | None = None
+    package_sha256: str | None = None
+    package_arguments: Sequence[str] | None = None
+    vouch_for_package: bool = False
+    accept_unverifiable_signature: bool = False
+
+    def __post_init__(self) -> None:
+        if self.package is not None:
+            try:
+                path = os.fspath(self.package)
+            except TypeError:
+                raise UsageError(f"package must be a path, not {type(self.package).__name__}") from None
+            if not isinstance(path, str) or not path:
+                raise UsageError("package must be the path of a file")
+            object.__setattr__(self, "package", path)
+        if self.package_sha256 is not None:
+            pinned = str(self.package_sha256).strip().lower()
+            if not _SHA256.fullmatch(pinned):
+                raise UsageError("package_sha256 is not a SHA-256", hint="64 hexadecimal digits")
+            object.__setattr__(self, "package_sha256", pinned)
+        if self.package_arguments is not None:
+            arguments: Any = self.package_arguments
+            listed = isinstance(arguments, Sequence) and not isinstance(arguments, str | bytes)
+            if not listed or not all(isinstance(item, str) for item in arguments):
+                raise UsageError("package_arguments must be a sequence of strings, one for each argument")
+            object.__setattr__(self, "package_arguments", tuple(arguments))
+        for name in ("vouch_for_package", "accept_unverifiable_signature"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} must be True or False")
+        if self.accept_unverifiable_signature and self.package_sha256 is None:
+            raise UsageError(
+                "accept_unverifiable_signature needs package_sha256",
+                hint="without a verified signature only a pinned hash says that this is the right file",
+            )
+
+    def _summary(self) -> str:
+        given = [item.name for item in fields(self) if getattr(self, item.name) not in (None, False)]
+        return ", ".join(given) or "defaults"
+
+    def __str__(self) -> str:
+        given = [(item.name, getattr(self, item.name)) for item in fields(self)]
+        return "\n".join(f"{name} = {value}" for name, value in given if value not in (None, False)) or "defaults"

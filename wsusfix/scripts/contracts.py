@@ -1,0 +1,404 @@
+"""The written contract of every script: which parameters it takes, which answer it gives.
+
+This module is the one place where the PowerShell half and the Python half meet: the session checks what it sends
+and what comes back against it, the lab answers by it, the tests hold the real scripts to it.  It knows nothing of
+WSUS facts (they arrive as parameters) and nothing of how a script travels.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+#: Name of the folder below ``%windir%`` in which everything of a run lies, closed to all but SYSTEM and Administrators.
+STAGING_NAME: Final = "wsusfix"
+#: The one scheduled task: a server runs at most one job at a time, so one name is enough and always found again.
+TASK_NAME: Final = "wsusfix-job"
+#: Strings in an answer are bounded: nothing a server says may exhaust the controller's memory.
+DEFAULT_LIMIT: Final = 4096
+#: The log tail, the list of states and the like.
+LONG_LIMIT: Final = 256 * 1024
+
+
+class ContractError(ValueError):
+    """Parameters or an answer that do not follow the script's contract; says which script, which key, and how."""
+
+
+class Refusal(str, enum.Enum):
+    """Why a script did not do what it was asked to; ``NONE`` means that it did.
+
+    A refusal is an answer, not an error record: it is expected, has a reason a person can act on, and leaves the
+    server as it was.
+    """
+
+    NONE = ""
+    NOT_ADMINISTRATOR = "not_administrator"
+    STAGING_OWNER = "staging_owner"
+    STAGING_REPARSE = "staging_reparse"
+    STAGING_ACL = "staging_acl"
+    STAGING_IS_FILE = "staging_is_file"
+    NO_SPACE = "no_space"
+    NOT_STAGED = "not_staged"
+    SHORT_SEGMENT = "short_segment"
+    MISSING_SEGMENT = "missing_segment"
+    HASH_MISMATCH = "hash_mismatch"
+    JOB_SCRIPT_CHANGED = "job_script_changed"
+    TASK_NOT_CREATED = "task_not_created"
+    TASK_NOT_STARTED = "task_not_started"
+    JOB_RUNNING = "job_running"
+
+
+class JobStatus(str, enum.Enum):
+    """What can be told of a job from its state files and the processes that live."""
+
+    NONE = "none"  #: no such job
+    CLAIMED = "claimed"  #: the task was asked to start and has not yet
+    RUNNING = "running"  #: the job's process, its installer, or one started from the staging folder lives
+    FINISHED = "finished"  #: the last state is an end
+    INTERRUPTED = "interrupted"  #: it began, did not end, and nothing of it lives
+    NEVER_STARTED = "never_started"  #: asked to start longer ago than the start deadline
+
+
+class JobPhase(str, enum.Enum):
+    """The phases of a job, in the order in which they come; the state files name them."""
+
+    STARTED = "started"
+    CHECKING_PACKAGE = "checking_package"
+    CHECKING_SIGNATURE = "checking_signature"
+    WAITING_FOR_INSTALLER = "waiting_for_installer"
+    LAUNCHING = "launching"
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+    FINISHED = "finished"
+    ABANDONED = "abandoned"  #: written in place of ``started`` to keep a late task from ever beginning
+
+
+class JobReason(str, enum.Enum):
+    """How a job ended; the last state file carries it."""
+
+    DONE = "done"  #: the installer ran to an end; its exit code and the DLL tell the rest
+    ALREADY_FIXED = "already_fixed"
+    PACKAGE_MISSING = "package_missing"
+    PACKAGE_CHANGED = "package_changed"
+    SIGNATURE_INVALID = "signature_invalid"
+    SIGNATURE_UNVERIFIABLE = "signature_unverifiable"
+    INSTALLER_BUSY = "installer_busy"
+    NOT_LAUNCHED = "not_launched"
+    BROKEN = "broken"  #: an error nobody foresaw; ``detail`` has its text
+
+
+class StagingState(str, enum.Enum):
+    """How the staging folder was found by the facts script."""
+
+    ABSENT = "absent"
+    CLOSED = "closed"
+    REFUSED = "refused"  #: there, but not closed as it must be: somebody else made it
+
+
+Scalar = str | int | bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """One key of an answer: its type, whether it must be there, and the most characters a string may have."""
+
+    kind: type[str | int | bool] = str
+    required: bool = True
+    limit: int = DEFAULT_LIMIT
+
+    def read(self, script: str, key: str, value: object) -> Scalar:
+        """Return *value* if it is of this kind and within bounds.
+
+        Raises:
+            ContractError: it is not.
+        """
+        if type(value) is not self.kind and not (self.kind is str and isinstance(value, str)):
+            raise ContractError(f"script {script}: {key} is {type(value).__name__}, expected {self.kind.__name__}")
+        if isinstance(value, str):
+            if len(value) > self.limit:
+                raise ContractError(
+                    f"script {script}: {key} has {len(value)} characters, at most {self.limit} expected"
+                )
+            return str(value)
+        if isinstance(value, bool):
+            return value
+        assert isinstance(value, int)
+        return int(value)
+
+
+TEXT: Final = Field()
+NUMBER: Final = Field(int)
+FLAG: Final = Field(bool)
+LONG: Final = Field(limit=LONG_LIMIT)
+
+_REFUSED: Final[Mapping[str, Field]] = MappingProxyType({"refused": TEXT, "detail": TEXT})
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a script is called, takes and gives.
+
+    Args:
+        name: the script's name, also the file's and the one in its first line.
+        purpose: one sentence.
+        parameters: names and types (``str``, ``int``, ``bool``, ``list``, ``dict``, ``bytes``) of what it takes.
+        answer: the keys of the one hashtable it gives, ``script`` aside, which all have.
+        families: further keys by prefix, none of them required (``setup_`` + the name of a registry value).
+        refusals: the refusals it may answer; empty for a question.
+        takes_input: whether pipeline input (byte arrays) is sent to it.
+        is_job: it is staged and run as SYSTEM, answers nothing, and writes state files instead.
+    """
+
+    name: str
+    purpose: str
+    parameters: Mapping[str, type]
+    answer: Mapping[str, Field] = field(default_factory=dict)
+    families: Mapping[str, Field] = field(default_factory=dict)
+    refusals: frozenset[Refusal] = frozenset()
+    takes_input: bool = False
+    is_job: bool = False
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Make sure that *parameters* are exactly those of the contract.
+
+        Raises:
+            ContractError: one is missing, unknown, or of another type.
+        """
+        for key in self.parameters.keys() - parameters.keys():
+            raise ContractError(f"script {self.name}: parameter {key} is missing")
+        for key, value in parameters.items():
+            if key not in self.parameters:
+                raise ContractError(f"script {self.name}: unknown parameter {key}")
+            if type(value) is not self.parameters[key]:
+                raise ContractError(f"script {self.name}: parameter {key} is {type(value).__name__}")
+
+    def read(self, answer: object) -> dict[str, Scalar]:
+        """Return the checked answer; keys the contract does not know are dropped.
+
+        Raises:
+            ContractError: not one hashtable, another script's answer, a key missing, of a wrong type or too long.
+        """
+        if not isinstance(answer, dict):
+            raise ContractError(f"script {self.name}: answered {type(answer).__name__}, expected one hashtable")
+        if answer.get("script") != self.name:
+            raise ContractError(f"script {self.name}: the answer does not name this script")
+        read: dict[str, Scalar] = {}
+        for key, wanted in self.answer.items():
+            if key in answer:
+                read[key] = wanted.read(self.name, key, answer[key])
+            elif wanted.required:
+                raise ContractError(f"script {self.name}: {key} is missing from the answer")
+        for key, value in answer.items():
+            for prefix, wanted in self.families.items():
+                if isinstance(key, str) and key.startswith(prefix) and key not in read:
+                    read[key] = wanted.read(self.name, key, value)
+        refused = read.get("refused", "")
+        if self.refusals and refused not in {refusal.value for refusal in self.refusals | {Refusal.NONE}}:
+            raise ContractError(f"script {self.name}: unknown refusal {str(refused)[:80]!r}")
+        return read
+
+
+_STAGING_REFUSALS: Final = frozenset(
+    {
+        Refusal.NOT_ADMINISTRATOR,
+        Refusal.STAGING_OWNER,
+        Refusal.STAGING_REPARSE,
+        Refusal.STAGING_ACL,
+        Refusal.STAGING_IS_FILE,
+    }
+)
+
+FACTS: Final = Contract(
+    name="facts",
+    purpose="Everything a diagnosis needs, in one look; changes nothing.",
+    parameters={
+        "staging_name": str,
+        "setup_key": str,  # below HKLM, the Setup key of WSUS
+        "setup_values": list,  # names of the values to read
+        "dll": str,  # path of the DLL below TargetDir
+        "default_target": str,  # folder below Program Files, for a Setup key without TargetDir
+        "services": list,  # names of services
+        "wsus2_product": str,  # MSI product code of WSUS 2.0
+        "neighbours": dict,  # name -> key below HKLM
+        "suite_key": str,  # below HKLM
+        "suite_value": str,
+        "policy_key": str,  # below HKLM
+        "policy_value": str,
+        "restart_keys": list,  # keys below HKLM whose presence means a pending restart
+        "rename_key": str,
+        "rename_value": str,
+        "start_seconds": int,  # how long a claimed job may take to begin
+    },
+    answer={
+        "computer_name": TEXT,
+        "os_version": TEXT,  # "6.0.6002"
+        "os_service_pack": NUMBER,
+        "os_product_type": NUMBER,  # Win32_OperatingSystem.ProductType: 1 workstation, 2 domain controller, 3 server
+        "os_suite_mask": TEXT,  # OSProductSuite, decimal
+        "os_suites": TEXT,  # ProductSuite of the registry, one a line
+        "os_caption": TEXT,  # localised: shown, never decided by
+        "architecture": TEXT,  # of the system: "x86", "x64", "ia64"
+        "culture": TEXT,  # of the system's language, "nb-NO"
+        "powershell_version": TEXT,
+        "boot_time": TEXT,  # "2008-07-01T06:00:00Z"
+        "clock": TEXT,  # the server's own, UTC
+        "administrator": FLAG,
+        "account": TEXT,
+        "account_sid": TEXT,
+        "authentication": TEXT,  # of the identity: "Kerberos", "NTLM", "Negotiate"
+        "restart_keys": TEXT,  # those found, one a line
+        "restart_renames": LONG,  # PendingFileRenameOperations, one a line, cut to the limit by the script
+        "setup_present": FLAG,
+        "wsus2_product": FLAG,
+        "dll_path": TEXT,  # "" where there is no WSUS server
+        "dll_present": FLAG,
+        "dll_version": TEXT,  # file version, four parts; "" where it has none
+        "neighbours": TEXT,  # names found, one a line
+        "windows_directory": TEXT,
+        "staging_path": TEXT,
+        "staging_state": TEXT,  # StagingState
+        "staging_detail": TEXT,
+        "staging_free": TEXT,  # bytes, decimal
+        "system_free": TEXT,
+        "execution_policy": TEXT,  # set by group policy for the machine; "" for none
+        "installer_busy": FLAG,
+        "job_id": TEXT,  # newest job there, "" for none
+        "job_status": TEXT,  # JobStatus
+        "job_phase": TEXT,  # JobPhase of its newest state, "" before the first
+        "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
+    },
+    families={
+        "setup_": TEXT,  # setup_VersionString, ...: the registry value as text; absent where the value is
+        "service_": TEXT,  # service_wsusservice: "running", "stopped", ...; absent where the service is
+    },
+)
+
+STAGE: Final = Contract(
+    name="stage",
+    purpose="Make or check the closed staging folder, and tell what is already there of one file.",
+    parameters={"staging_name": str, "sha256": str, "size": str, "name": str, "reserve": str},
+    answer={
+        **_REFUSED,
+        "path": TEXT,  # where the whole file is, or will be
+        "complete": FLAG,  # it is there and its hash is right
+        "segments": LONG,  # whole segments there: "offset-length", one a line
+        "free": TEXT,
+    },
+    refusals=_STAGING_REFUSALS | {Refusal.NO_SPACE},
+)
+
+RECEIVE: Final = Contract(
+    name="receive",
+    purpose="Write one segment of a file from byte arrays in the pipeline's input.",
+    parameters={"staging_name": str, "sha256": str, "offset": str, "length": str},
+    answer={**_REFUSED, "received": TEXT},
+    refusals=_STAGING_REFUSALS | {Refusal.NOT_STAGED, Refusal.SHORT_SEGMENT, Refusal.NO_SPACE},
+    takes_input=True,
+)
+
+ASSEMBLE: Final = Contract(
+    name="assemble",
+    purpose="Join the segments of a file, hash the whole, and put it in its place.",
+    parameters={"staging_name": str, "sha256": str, "size": str, "name": str},
+    answer={**_REFUSED, "path": TEXT, "found_sha256": TEXT},
+    refusals=_STAGING_REFUSALS | {Refusal.NOT_STAGED, Refusal.MISSING_SEGMENT, Refusal.HASH_MISMATCH, Refusal.NO_SPACE},
+)
+
+START_JOB: Final = Contract(
+    name="start_job",
+    purpose="Start a job as SYSTEM, or name the one that runs already.",
+    parameters={
+        "staging_name": str,
+        "task_name": str,
+        "job_id": str,
+        "job_script": str,
+        "job_sha256": str,  # of the script's UTF-8 text with its byte order mark
+        "job_parameters": dict,
+        "start_seconds": int,
+    },
+    answer={**_REFUSED, "job_id": TEXT, "joined": FLAG},
+    refusals=_STAGING_REFUSALS
+    | {Refusal.JOB_SCRIPT_CHANGED, Refusal.TASK_NOT_CREATED, Refusal.TASK_NOT_STARTED, Refusal.NO_SPACE},
+)
+
+POLL_JOB: Final = Contract(
+    name="poll_job",
+    purpose="Tell how a job stands, and the states that are newer than the last one known.",
+    parameters={"staging_name": str, "job_id": str, "after": int, "start_seconds": int},
+    answer={"status": TEXT, "states": LONG, "last": NUMBER, "clock": TEXT},
+)
+
+COLLECT_JOB: Final = Contract(
+    name="collect_job",
+    purpose="Bring back what a job left: tail and hashes of its logs.",
+    parameters={"staging_name": str, "job_id": str, "tail": int},
+    answer={
+        "log_tail": LONG,
+        "logs": LONG,  # "sha256 length name", one a line
+    },
+)
+
+CLEANUP: Final = Contract(
+    name="cleanup",
+    purpose="Remove the task and everything of wsusfix from the server, unless a job runs.",
+    parameters={"staging_name": str, "task_name": str, "start_seconds": int},
+    answer={**_REFUSED, "removed": LONG, "remaining": LONG},
+    refusals=_STAGING_REFUSALS | {Refusal.JOB_RUNNING},
+)
+
+INSTALL_UPDATE: Final = Contract(
+    name="install_update",
+    purpose="The job: check the package once more, run it, and write down how it went.",
+    parameters={
+        "package": str,  # path on the server
+        "package_sha256": str,
+        "program": str,  # "" to run the package itself, else what runs it: "msiexec.exe"
+        "arguments": str,  # the whole command line after the program; "{package}" and "{log}" stand for the two paths
+        "dll": str,  # path of the DLL whose version is the proof
+        "required_version": str,
+        "rename_key": str,  # below HKLM; a pending rename of the DLL there is told
+        "rename_value": str,
+        "roots": list,  # thumbprints of root certificates that may stand behind the signature
+        "accept_unverifiable": bool,
+        "signature_seconds": int,
+        "busy_seconds": int,  # how long to wait for another installation (before it, and on 1618)
+        "still_seconds": int,  # a child that used no processor for so long is told as standing still
+        "event_source": str,
+        "audit": str,  # what the event log entry says beyond the result: who asked, plan digest, hash
+    },
+    is_job=True,
+)
+
+#: Every contract by its script's name.
+CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
+    {
+        contract.name: contract
+        for contract in (FACTS, STAGE, RECEIVE, ASSEMBLE, START_JOB, POLL_JOB, COLLECT_JOB, CLEANUP, INSTALL_UPDATE)
+    }
+)
+
+#: The keys of a state file, and which phases carry which beyond ``phase``, ``time``, ``pid`` and ``created``.
+STATE_KEYS: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
+    {
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.CHECKING_PACKAGE: (),
+        JobPhase.CHECKING_SIGNATURE: (),
+        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
+        JobPhase.LAUNCHING: ("command_line", "signature", "signer", "root", "signed_at"),
+        JobPhase.INSTALLING: ("child_pid", "child_created", "still"),
+        JobPhase.INSTALLED: ("exit_code",),
+        JobPhase.FINISHED: (
+            "reason",
+            "detail",
+            "exit_code",
+            "dll_before",
+            "dll_after",
+            "pending_rename",
+            "event_logged",
+        ),
+        JobPhase.ABANDONED: (),
+    }
+)
