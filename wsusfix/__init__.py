@@ -1,0 +1,170 @@
+"""Diagnose and mend WSUS 3.0 servers with the fault of security advisory 954960, over PowerShell remoting.
+
+>>> import wsusfix
+>>> with wsusfix.connect("wsus01", username="CORP\\\\admin", password=secret) as server:  # doctest: +SKIP
+...     plan = server.plan(wsusfix.Options(package="WSUS-KB954960-x64.exe"))
+...     print(plan)
+...     outcome = server.apply(plan, consent=True, on_event=print)
+
+Importing this package loads neither pypsrp nor requests; they are loaded when the first server is connected to.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsusfix.advisory import Architecture
+    from wsusfix.diagnosis import Diagnosis, Evidence, Observed, Verdict
+    from wsusfix.errors import (
+        AccessDeniedError,
+        AnswerError,
+        AuthenticationError,
+        BrokenConnectionError,
+        CertificateError,
+        ConsentError,
+        CredentialsError,
+        DeadlineError,
+        EnvelopeTooLargeError,
+        JobError,
+        NotAllowedError,
+        NotReachedError,
+        PackageError,
+        PlanChangedError,
+        ProtocolError,
+        QuotaError,
+        RefusedByServerError,
+        RefusedError,
+        ScriptError,
+        ShellGoneError,
+        TlsError,
+        UnavailableError,
+        UnknownHostError,
+        UsageError,
+        WsusFixError,
+    )
+    from wsusfix.events import Event, JobState, Note, PhaseBegun, UploadProgress
+    from wsusfix.facts import HostFacts
+    from wsusfix.options import Connection, Credentials, Options, Timeouts
+    from wsusfix.package import Package
+    from wsusfix.plan import Blocked, InstallUpdate, Plan
+    from wsusfix.remote.job import Cleanup, Job
+    from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+    from wsusfix.server import WsusServer, connect, remediate
+
+__version__ = "0.1.0"
+
+#: Where each public name lives; the house's rooms are loaded when a name is first asked for.
+_HOMES = {
+    "wsusfix.advisory": ("Architecture",),
+    "wsusfix.diagnosis": ("Diagnosis", "Evidence", "Observed", "Verdict"),
+    "wsusfix.errors": (
+        "AccessDeniedError",
+        "AnswerError",
+        "AuthenticationError",
+        "BrokenConnectionError",
+        "CertificateError",
+        "ConsentError",
+        "CredentialsError",
+        "DeadlineError",
+        "EnvelopeTooLargeError",
+        "JobError",
+        "NotAllowedError",
+        "NotReachedError",
+        "PackageError",
+        "PlanChangedError",
+        "ProtocolError",
+        "QuotaError",
+        "RefusedByServerError",
+        "RefusedError",
+        "ScriptError",
+        "ShellGoneError",
+        "TlsError",
+        "UnavailableError",
+        "UnknownHostError",
+        "UsageError",
+        "WsusFixError",
+    ),
+    "wsusfix.events": ("Event", "JobState", "Note", "PhaseBegun", "UploadProgress"),
+    "wsusfix.facts": ("HostFacts",),
+    "wsusfix.options": ("Connection", "Credentials", "Options", "Timeouts"),
+    "wsusfix.package": ("Package",),
+    "wsusfix.plan": ("Blocked", "InstallUpdate", "Plan"),
+    "wsusfix.remote.job": ("Cleanup", "Job"),
+    "wsusfix.results": ("Check", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"),
+    "wsusfix.server": ("WsusServer", "connect", "remediate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AccessDeniedError",
+    "AnswerError",
+    "Architecture",
+    "AuthenticationError",
+    "Blocked",
+    "BrokenConnectionError",
+    "CertificateError",
+    "Check",
+    "Cleanup",
+    "Connection",
+    "ConsentError",
+    "Credentials",
+    "CredentialsError",
+    "DeadlineError",
+    "Diagnosis",
+    "EnvelopeTooLargeError",
+    "Event",
+    "Evidence",
+    "HostFacts",
+    "InstallUpdate",
+    "Job",
+    "JobError",
+    "JobEvidence",
+    "JobState",
+    "NotAllowedError",
+    "NotReachedError",
+    "Note",
+    "Observed",
+    "Options",
+    "Outcome",
+    "Package",
+    "PackageError",
+    "PhaseBegun",
+    "Plan",
+    "PlanChangedError",
+    "ProtocolError",
+    "QuotaError",
+    "RefusedByServerError",
+    "RefusedError",
+    "ScriptError",
+    "ShellGoneError",
+    "StepOutcome",
+    "StepStatus",
+    "Timeouts",
+    "TlsError",
+    "UnavailableError",
+    "UnknownHostError",
+    "UploadProgress",
+    "UsageError",
+    "Verdict",
+    "Verification",
+    "WsusFixError",
+    "WsusServer",
+    "__version__",
+    "connect",
+    "remediate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

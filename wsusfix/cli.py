@@ -1,0 +1,364 @@
+"""The command line: arguments in, a run over the named servers, text or JSON out, an exit code.
+
+It holds no knowledge of its own: options mirror ``connect`` and ``Options``, words come from the results.  The password
+is taken from the environment or asked for, never from an argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import getpass
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, TextIO
+
+from wsusfix import __version__, errors, report
+from wsusfix.diagnosis import Verdict
+from wsusfix.errors import WsusFixError
+from wsusfix.events import Event, UploadProgress
+from wsusfix.options import AUTHENTICATIONS, ENCRYPTIONS, PASSWORD_VARIABLE, USERNAME_VARIABLE, Options, Timeouts
+from wsusfix.plan import Plan
+from wsusfix.present import printable
+from wsusfix.report import HostResult, Run
+from wsusfix.server import WsusServer, connect, read_options
+
+__all__ = ["ExitCode", "main"]
+
+
+class ExitCode(enum.IntEnum):
+    """What the program's exit code says."""
+
+    WELL = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    EXPOSED = 3
+    BLOCKED = 4
+    FAILED = 5
+    NOT_REACHED = 6
+
+
+#: Of several hosts the worst counts; the order of badness. Usage (a missing --yes) stands high: somebody has to act.
+_WORST: Final = (
+    ExitCode.UNEXPECTED,
+    ExitCode.USAGE,
+    ExitCode.NOT_REACHED,
+    ExitCode.FAILED,
+    ExitCode.BLOCKED,
+    ExitCode.EXPOSED,
+    ExitCode.WELL,
+)
+
+_EPILOG: Final = """\
+exit codes: 0 all well (fixed, not affected, not a server, or remediated and verified), 1 unexpected, 2 usage,
+3 exposed and not fixed, or unknown, 4 plan blocked, 5 remediation failed, 6 not reached or not allowed;
+of several hosts the worst, in the order 1, 6, 5, 4, 3, 0.
+
+The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (see :class:`ExitCode`)."""
+    parser = _parser()
+    try:
+        chosen = parser.parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    logging.basicConfig(level=logging.DEBUG if chosen.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
+    try:
+        return int(chosen.run(chosen))
+    except KeyboardInterrupt:
+        print("interrupted; a job that was started goes on, run again to join it", file=sys.stderr)
+        return ExitCode.UNEXPECTED
+    except (errors.UsageError, errors.PackageError) as error:
+        print(f"wsusfix: {error}", file=sys.stderr)
+        return ExitCode.USAGE
+    except BrokenPipeError:
+        # Whoever read our output has gone; say nothing more, and let the interpreter's last flush say nothing either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.UNEXPECTED
+    except Exception as error:  # the last line of defence: never a traceback
+        print(f"wsusfix: unexpected {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
+        logging.getLogger("wsusfix").debug("unexpected", exc_info=True)
+        return ExitCode.UNEXPECTED
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wsusfix",
+        description="Diagnose and mend WSUS 3.0 servers with the fault of security advisory 954960, from afar.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"wsusfix {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = _shared_options()
+    packages = _package_options()
+    for name, deed, needs_package, text in (
+        ("diagnose", _diagnose, False, "say what the servers are; changes nothing"),
+        ("plan", _plan, True, "say what would be done; changes nothing"),
+        ("remediate", _remediate, True, "diagnose, plan, install and verify"),
+        ("verify", _verify, False, "prove that the servers are without the fault; changes nothing"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_EPILOG,
+            parents=[shared, packages] if needs_package else [shared],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=lambda chosen, deed=deed: _over_hosts(chosen, deed))
+        if name == "remediate":
+            command.add_argument("--yes", action="store_true", help="consent to what cannot be undone")
+            command.add_argument("--dry-run", action="store_true", help="leave out apply, and nothing else")
+    lab = commands.add_parser("lab", help="start simulated servers to try things out on")
+    lab.add_argument(
+        "--wsus", action="append", metavar="STATE", help="one server for each, such as '3.0 SP1' (repeatable)"
+    )
+    lab.add_argument("--os", default="Windows Server 2008", help="their system (default: %(default)s)")
+    lab.add_argument("--arch", default="x64", help="their processor architecture (default: %(default)s)")
+    lab.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    lab.set_defaults(run=_lab)
+    return parser
+
+
+def _shared_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("hosts", nargs="+", metavar="HOST", help="name or address of a WSUS server")
+    options.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else on standard output"
+    )
+    options.add_argument("--report", metavar="FOLDER", help="also write report.md, report.html and report.json there")
+    options.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    reach = options.add_argument_group("how to reach the servers")
+    reach.add_argument("--username", help=f"as DOMAIN\\user or SERVER\\user (default: {USERNAME_VARIABLE})")
+    reach.add_argument("--port", type=int, help="default: 5985, with --ssl 5986")
+    reach.add_argument("--ssl", action="store_true", help="HTTPS; servers of this age speak TLS 1.0 only")
+    reach.add_argument("--auth", choices=AUTHENTICATIONS, default="negotiate", help="default: %(default)s")
+    reach.add_argument("--encryption", choices=ENCRYPTIONS, default="always", help="default: %(default)s")
+    reach.add_argument("--ca-cert", metavar="FILE", help="the authority's certificate, for --ssl")
+    reach.add_argument("--proxy", metavar="URL", help="an HTTP proxy; those of the environment are not used")
+    reach.add_argument("--timeout", type=float, metavar="SECONDS", help="for a whole job (default: 3600)")
+    return options
+
+
+def _package_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    package = options.add_argument_group("the package of KB954960")
+    package.add_argument("--package", metavar="FILE", help=".exe, .msp or .msi")
+    package.add_argument("--package-sha256", metavar="HASH", help="refuse any other file")
+    package.add_argument(
+        "--package-arguments",
+        metavar="ARGUMENT",
+        action="append",
+        help="the installer's own arguments in place of the usual silent ones, one for each time this is given",
+    )
+    package.add_argument(
+        "--vouch-for-package", action="store_true", help="accept a package that does not name KB954960"
+    )
+    package.add_argument(
+        "--accept-unverifiable-signature",
+        action="store_true",
+        help="with --package-sha256: accept a signature the server cannot verify (closed networks)",
+    )
+    return options
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    return Options(
+        package=chosen.package,
+        package_sha256=chosen.package_sha256,
+        package_arguments=chosen.package_arguments,
+        vouch_for_package=chosen.vouch_for_package,
+        accept_unverifiable_signature=chosen.accept_unverifiable_signature,
+    )
+
+
+# --- one command over the hosts -------------------------------------------------------------------------------------
+
+Deed = Callable[[WsusServer, argparse.Namespace, Callable[[Event], object]], tuple[HostResult, ExitCode]]
+
+
+def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
+    began = datetime.now(timezone.utc)
+    if chosen.timeout is not None:
+        chosen.timeouts = Timeouts(job=chosen.timeout)
+    else:
+        chosen.timeouts = Timeouts()
+    if hasattr(chosen, "package"):
+        # Before anything is sent, so that a bad option or an unreadable package is told once.
+        chosen.options, chosen.read_package = read_options(_options(chosen))
+    password = _password(chosen)
+    progress = _Progress(sys.stderr)
+    results: list[HostResult] = []
+    codes: list[ExitCode] = []
+    for host in chosen.hosts:
+        try:
+            with connect(
+                host,
+                username=chosen.username,
+                password=password,
+                port=chosen.port,
+                ssl=chosen.ssl,
+                auth=chosen.auth,
+                encryption=chosen.encryption,
+                ca_cert=chosen.ca_cert,
+                proxy=chosen.proxy,
+                timeouts=chosen.timeouts,
+                on_event=progress,
+            ) as server:
+                result, code = deed(server, chosen, progress)
+        except WsusFixError as error:
+            result, code = HostResult(host, error=error), _code_of(error)
+        finally:
+            progress.end()
+        results.append(result)
+        codes.append(code)
+        if not chosen.json:
+            print(result, flush=True)
+    run = Run(command=chosen.command, began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
+    if chosen.json:
+        print(report.to_json(run))
+    if chosen.report is not None:
+        _write_report(Path(chosen.report), run)
+    return next(code for code in _WORST if code in codes)
+
+
+def _password(chosen: argparse.Namespace) -> str | None:
+    """Ask for the password when there is somebody to ask; ``None`` leaves it to the environment."""
+    if os.environ.get(PASSWORD_VARIABLE) or not sys.stdin.isatty():
+        return None
+    return getpass.getpass("Password: ")
+
+
+def _code_of(error: WsusFixError) -> ExitCode:
+    match error:
+        case errors.NotReachedError() | errors.NotAllowedError() | errors.ProtocolError():
+            return ExitCode.NOT_REACHED
+        case errors.DeadlineError():
+            return ExitCode.FAILED if error.phase in ("job", "upload") else ExitCode.NOT_REACHED
+        case errors.RefusedByServerError() | errors.PlanChangedError() | errors.JobError() | errors.ScriptError():
+            return ExitCode.FAILED
+        case errors.PackageError() | errors.UsageError():
+            return ExitCode.USAGE
+        case _:
+            return ExitCode.UNEXPECTED
+
+
+def _judge(verdict: Verdict) -> ExitCode:
+    match verdict:
+        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
+            return ExitCode.WELL
+        case Verdict.EXPOSED_RTM | Verdict.EXPOSED_SP1 | Verdict.UNKNOWN:
+            return ExitCode.EXPOSED
+
+
+def _diagnose(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
+    diagnosis = server.diagnose()
+    return HostResult(server.host, diagnosis=diagnosis), _judge(diagnosis.verdict)
+
+
+def _plan(server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
+    plan = server.plan(chosen.options)
+    return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan), _judge_plan(plan)
+
+
+def _judge_plan(plan: Plan) -> ExitCode:
+    return ExitCode.BLOCKED if plan.blocked else _judge(plan.diagnosis.verdict)
+
+
+def _verify(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
+    proof = server.verify()
+    return HostResult(server.host, verification=proof), ExitCode.WELL if proof.ok else ExitCode.EXPOSED
+
+
+def _remediate(
+    server: WsusServer, chosen: argparse.Namespace, progress: Callable[[Event], object]
+) -> tuple[HostResult, ExitCode]:
+    plan = server.plan(chosen.options)
+    found = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan)
+    if chosen.dry_run:
+        return found, _judge_plan(plan)
+    if plan.irreversible and not chosen.yes:
+        error = errors.ConsentError("the plan cannot be undone; nothing was changed", host=server.host, phase="apply")
+        return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan, error=error), ExitCode.USAGE
+    outcome = server.apply(plan, consent=chosen.yes, on_event=progress)
+    result = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan, outcome=outcome)
+    if outcome.ok:
+        return result, ExitCode.WELL
+    if plan.blocked:
+        return result, ExitCode.BLOCKED
+    return result, ExitCode.EXPOSED if outcome.restart_pending and not outcome.failed else ExitCode.FAILED
+
+
+def _write_report(folder: Path, run: Run) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (
+            ("report.md", report.to_markdown(run)),
+            ("report.html", report.to_html(run)),
+            ("report.json", report.to_json(run) + "\n"),
+        ):
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise errors.UsageError(f"the report cannot be written to {folder}: {error.strerror}") from None
+    print(f"report: {folder / 'report.md'}", file=sys.stderr)
+
+
+class _Progress:
+    """Shows events: bytes on one line that is written over on a terminal, plain lines elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._open = False
+        self._tenth = -1
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, UploadProgress):
+            self._bytes(event)
+            return
+        self.end()
+        print(event, file=self._stream, flush=True)
+
+    def _bytes(self, event: UploadProgress) -> None:
+        if self._terminal:
+            print(f"\r\x1b[K{event}", end="", file=self._stream, flush=True)
+            self._open = True
+            return
+        tenth = 10 * event.sent // event.total if event.total else 10
+        if tenth != self._tenth:
+            self._tenth = tenth
+            print(event, file=self._stream, flush=True)
+
+    def end(self) -> None:
+        """Leave a line that is written over."""
+        self._tenth = -1
+        if self._open:
+            print(file=self._stream, flush=True)
+            self._open = False
+
+
+# --- the lab --------------------------------------------------------------------------------------------------------
+
+
+def _lab(chosen: argparse.Namespace) -> ExitCode:
+    try:
+        # Lazily: the lab is an extra, and needs what the library does not.
+        from wsusfix.lab.demo import serve
+    except ImportError as error:
+        raise errors.UsageError(f"the lab is not installed: {error}", hint="pip install 'wsusfix[lab]'") from None
+    try:
+        serve(chosen.wsus or ["3.0 SP1"], os_name=chosen.os, arch=chosen.arch)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from None
+    return ExitCode.WELL

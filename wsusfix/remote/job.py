@@ -1,0 +1,321 @@
+"""A detached SYSTEM job: start it or join the one that runs, follow its states, collect what it left, clean up.
+
+It knows jobs by their state files (``scripts/contracts.py``) and refuses to know what a job is for.  All it needs of a
+session is ``run``; everything here may be repeated.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from wsusfix import scripts
+from wsusfix.errors import AnswerError, DeadlineError, JobError
+from wsusfix.events import JobState, Observer
+from wsusfix.options import Timeouts
+from wsusfix.present import Presentable, printable
+from wsusfix.remote.refusals import raise_refusal
+from wsusfix.scripts import Script
+from wsusfix.scripts.contracts import STAGING_NAME, STATE_KEYS, TASK_NAME, JobPhase, JobReason, JobStatus
+
+if TYPE_CHECKING:
+    from wsusfix.remote.session import Session
+
+__all__ = ["Cleanup", "Job", "JobStep", "Left", "LogFile", "cleanup", "collect", "follow", "look", "start"]
+
+#: Polling starts so quickly, in seconds, and slows by the factor to the longest pause.
+_FIRST_PAUSE: Final = 0.2
+_SLOWING: Final = 1.5
+_LONGEST_PAUSE: Final = 5.0
+#: How much of the end of the installer's log is brought back, in bytes.
+_TAIL: Final = 8192
+
+
+@dataclass(frozen=True, repr=False)
+class JobStep(Presentable):
+    """One state file of a job: its number, phase, the server's time, and what else it says."""
+
+    number: int
+    phase: JobPhase
+    time: str
+    values: Mapping[str, str]
+
+    def _summary(self) -> str:
+        return f"{self.number} {self.phase.value}"
+
+    def __str__(self) -> str:
+        return f"{self.time} {self.phase.value.replace('_', ' ')}"
+
+
+@dataclass(frozen=True, repr=False)
+class Job(Presentable):
+    """A job on the server: how it stands and the states it went through."""
+
+    job_id: str
+    status: JobStatus
+    steps: tuple[JobStep, ...]
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or is about to."""
+        return self.status in (JobStatus.RUNNING, JobStatus.CLAIMED)
+
+    @property
+    def last(self) -> JobStep | None:
+        """The newest state."""
+        return self.steps[-1] if self.steps else None
+
+    @property
+    def reason(self) -> JobReason | None:
+        """How it ended, ``None`` while it has not."""
+        if self.status is not JobStatus.FINISHED or self.last is None or self.last.phase is not JobPhase.FINISHED:
+            return None
+        try:
+            return JobReason(self.value("reason"))
+        except ValueError:
+            return JobReason.BROKEN
+
+    def value(self, key: str) -> str:
+        """Return what the newest state that mentions *key* says for it, ``""`` when none does."""
+        return next((step.values[key] for step in reversed(self.steps) if key in step.values), "")
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        phase = f" in {self.last.phase.value}" if self.last else ""
+        return f"{self.job_id}: {self.status.value}{phase}"
+
+
+@dataclass(frozen=True, repr=False)
+class LogFile(Presentable):
+    """A log the job left: name, size in bytes, SHA-256, taken before anything was cleaned up."""
+
+    name: str
+    size: int
+    sha256: str
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.size} bytes, SHA-256 {self.sha256})"
+
+
+@dataclass(frozen=True, repr=False)
+class Left(Presentable):
+    """What a job left behind: the end of its log, and every log with its hash."""
+
+    log_tail: str
+    logs: tuple[LogFile, ...]
+
+    def _summary(self) -> str:
+        return f"{len(self.logs)} logs"
+
+    def __str__(self) -> str:
+        return "\n".join([*(str(log) for log in self.logs), self.log_tail])
+
+
+@dataclass(frozen=True, repr=False)
+class Cleanup(Presentable):
+    """What was removed from the server, and what could not be."""
+
+    host: str
+    removed: tuple[str, ...]
+    remaining: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing of wsusfix is left."""
+        return not self.remaining
+
+    def _summary(self) -> str:
+        return f"{self.host}: {len(self.removed)} removed, {len(self.remaining)} remaining"
+
+    def __str__(self) -> str:
+        if not self.removed and not self.remaining:
+            return f"{self.host}: nothing of wsusfix was left"
+        return "\n".join(
+            [f"{self.host}: removed {len(self.removed)}, remaining {len(self.remaining)}"]
+            + [f"  remaining: {item}" for item in self.remaining]
+        )
+
+
+def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts: Timeouts) -> tuple[str, bool]:
+    """Start a job as SYSTEM, unless one runs already.
+
+    Returns:
+        The id of the job that runs now, and whether it is one that ran before (joined).
+
+    Raises:
+        RefusedByServerError: the staging folder or the task scheduler stands in the way; nothing was started.
+    """
+    job.contract.check_parameters(parameters)
+    answer = session.run(
+        scripts.compose("start_job"),
+        {
+            "staging_name": STAGING_NAME,
+            "task_name": TASK_NAME,
+            "job_id": secrets.token_hex(6),
+            "job_script": job.text,
+            "job_sha256": job.staged_sha256,
+            "job_parameters": dict(parameters),
+            "start_seconds": int(timeouts.start),
+        },
+        phase="job",
+    )
+    raise_refusal(answer, host=session.host, phase="job")
+    return _job_id(session, answer["job_id"]), bool(answer["joined"])
+
+
+def look(
+    session: Session, job_id: str, timeouts: Timeouts, known: Job | None = None, within: float | None = None
+) -> Job:
+    """Return how a job stands now; *known* spares the states that are known already."""
+    steps = known.steps if known is not None else ()
+    last = steps[-1].number if steps else 0
+    answer = session.run(
+        scripts.compose("poll_job"),
+        {
+            "staging_name": STAGING_NAME,
+            "job_id": job_id,
+            "after": last,
+            "start_seconds": int(timeouts.start),
+        },
+        phase="job",
+        within=within,
+    )
+    try:
+        status = JobStatus(str(answer["status"]))
+        new = tuple(_steps(str(answer["states"])))
+    except ValueError as error:
+        raise AnswerError(f"the job's states cannot be read: {error}", host=session.host, phase="job") from error
+    return Job(job_id=job_id, status=status, steps=steps + tuple(step for step in new if step.number > last))
+
+
+def follow(session: Session, job_id: str, timeouts: Timeouts, on_event: Observer) -> Job:
+    """Wait until a job has ended, telling every state; a lost connection is taken up again.
+
+    Returns:
+        The job, finished or interrupted or never started: what that means is the caller's to say.
+
+    Raises:
+        DeadlineError: it is still at work when ``timeouts.job`` is over; it goes on by itself and can be joined.
+        JobError: the server does not know it.
+    """
+    deadline = time.monotonic() + timeouts.job
+    pause = _FIRST_PAUSE
+    job: Job | None = None
+    while True:
+        told = len(job.steps) if job is not None else 0
+        job = look(session, job_id, timeouts, job, within=timeouts.lost)
+        for step in job.steps[told:]:
+            on_event(_event(session.host, job_id, step))
+            pause = _FIRST_PAUSE
+        match job.status:
+            case JobStatus.FINISHED | JobStatus.INTERRUPTED | JobStatus.NEVER_STARTED:
+                return job
+            case JobStatus.NONE:
+                raise JobError(
+                    "the server no longer knows the job: was it cleaned up meanwhile?",
+                    host=session.host,
+                    phase="job",
+                    hint="diagnose again: the state of the server decides",
+                )
+            case JobStatus.RUNNING | JobStatus.CLAIMED:
+                pass
+        if time.monotonic() + pause > deadline:
+            raise DeadlineError(
+                f"the job is still {job.last.phase.value if job.last else 'not begun'} after {timeouts.job:.0f} s",
+                host=session.host,
+                phase="job",
+                hint="it goes on by itself; run again later to join it, or give timeouts.job more seconds",
+            )
+        time.sleep(pause)
+        pause = min(pause * _SLOWING, _LONGEST_PAUSE)
+
+
+def collect(session: Session, job_id: str) -> Left:
+    """Bring back the end of a job's log, and the hashes of all its logs, before anything is removed."""
+    answer = session.run(
+        scripts.compose("collect_job"), {"staging_name": STAGING_NAME, "job_id": job_id, "tail": _TAIL}, phase="collect"
+    )
+    return Left(log_tail=str(answer["log_tail"]), logs=tuple(_logs(str(answer["logs"]))))
+
+
+def cleanup(session: Session, timeouts: Timeouts) -> Cleanup:
+    """Remove the task and all that lies in the staging folder.
+
+    Raises:
+        RefusedByServerError: a job is running, or the folder is not ours.
+    """
+    answer = session.run(
+        scripts.compose("cleanup"),
+        {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": int(timeouts.start)},
+        phase="cleanup",
+    )
+    raise_refusal(answer, host=session.host, phase="cleanup")
+    return Cleanup(
+        host=session.host, removed=_lines(str(answer["removed"])), remaining=_lines(str(answer["remaining"]))
+    )
+
+
+def _job_id(session: Session, value: object) -> str:
+    """A job's id is part of a path on the server: take nothing but what we make ourselves."""
+    text = str(value)
+    if not (text.isascii() and text.isalnum() and 1 <= len(text) <= 40):
+        raise AnswerError(f"not a job's id: {printable(text, 60)!r}", host=session.host, phase="job")
+    return text
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(printable(line, 300) for line in text.split("\n") if line.strip())
+
+
+def _steps(text: str) -> Iterator[JobStep]:
+    """Read state files, each preceded by its number and closed by ``end``; one that is not closed is not there yet."""
+    values: dict[str, str] = {}
+    for line in text.replace("\r", "").split("\n"):
+        if line == "end":
+            phase = JobPhase(values.get("phase", ""))
+            number = int(values.get("number", ""))
+            keep = {"pid", "created", *STATE_KEYS[phase]}
+            yield JobStep(
+                number=number,
+                phase=phase,
+                time=printable(values.get("time", ""), 40),
+                values={key: printable(value, 1000) for key, value in values.items() if key in keep},
+            )
+            values = {}
+        elif "=" in line:
+            key, _, value = line.partition("=")
+            values[key] = value
+
+
+def _logs(text: str) -> Iterator[LogFile]:
+    for line in text.split("\n"):
+        sha256, _, rest = line.strip().partition(" ")
+        size, _, name = rest.partition(" ")
+        if len(sha256) == 64 and size.isascii() and size.isdigit():
+            yield LogFile(name=printable(name, 260), size=int(size), sha256=printable(sha256, 64))
+
+
+def _event(host: str, job_id: str, step: JobStep) -> JobState:
+    match step.phase:
+        case JobPhase.WAITING_FOR_INSTALLER:
+            detail = f"another installation runs, waited {step.values.get('waited', '?')} s"
+        case JobPhase.LAUNCHING:
+            detail = step.values.get("command_line", "")
+        case JobPhase.INSTALLING:
+            still = step.values.get("still", "")
+            detail = f"the installer has stood still for {still} s" if still not in ("", "0") else ""
+        case JobPhase.INSTALLED:
+            detail = f"exit code {step.values.get('exit_code', '?')}"
+        case JobPhase.FINISHED:
+            detail = step.values.get("reason", "")
+        case JobPhase.STARTED | JobPhase.CHECKING_PACKAGE | JobPhase.CHECKING_SIGNATURE | JobPhase.ABANDONED:
+            detail = ""
+    return JobState(host=host, job_id=job_id, number=step.number, phase=step.phase.value, time=step.time, detail=detail)

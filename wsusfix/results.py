@@ -1,0 +1,210 @@
+"""What came out: checks and verifications, what each step did, and the evidence an auditor keeps.
+
+Frozen data only; how it comes about is ``verify``'s and ``apply``'s business.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.version import Version
+
+from wsusfix.present import Presentable, printable, rows, seconds_text
+from wsusfix.remote.job import JobStep, LogFile
+
+__all__ = ["Check", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"]
+
+
+@dataclass(frozen=True, repr=False)
+class Check(Presentable):
+    """One thing looked at: what was found and what is required.
+
+    ``decides`` tells whether the verification stands or falls with it; a check that does not decide is a warning.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    required: str
+    decides: bool = True
+
+    def _summary(self) -> str:
+        return f"{self.name}: {'ok' if self.ok else 'not ok'}"
+
+    def __str__(self) -> str:
+        mark = "ok" if self.ok else ("NOT OK" if self.decides else "note")
+        return f"{mark}: {self.name}: {self.found}" + ("" if self.ok else f" (required: {self.required})")
+
+
+@dataclass(frozen=True, repr=False)
+class Verification(Presentable):
+    """The proof: whether the server is without the fault, by the DLL's file version and the checks around it.
+
+    Args:
+        found: file version of the DLL, ``None`` where there is none.
+        required: the lowest fixed version (KB954960), ``None`` where the product never had the fault.
+        restart_pending: the new DLL waits for a restart.
+    """
+
+    host: str
+    ok: bool
+    verdict: str
+    found: Version | None
+    required: Version | None
+    restart_pending: bool
+    checks: tuple[Check, ...]
+
+    def _summary(self) -> str:
+        return f"{self.host}: {'ok' if self.ok else 'not ok'}, {self.verdict}, DLL {self.found}"
+
+    def __str__(self) -> str:
+        if self.ok:
+            state = "verified"
+        else:
+            state = "a restart is pending" if self.restart_pending else "NOT VERIFIED"
+        return f"{self.host}: {state} ({self.verdict})\n" + "\n".join(f"  {check}" for check in self.checks)
+
+
+@dataclass(frozen=True, repr=False)
+class JobEvidence(Presentable):
+    """What an auditor keeps of a job: who asked and how they got in, what ran, by whose signature, how it ended."""
+
+    job_id: str
+    account: str
+    account_sid: str
+    authentication: str
+    plan_digest: str
+    package_sha256: str
+    command_line: str
+    signature: str
+    signer: str
+    signed_at: str
+    exit_code: int | None
+    dll_before: str
+    dll_after: str
+    event_logged: bool
+    server_clock: str
+    controller_clock: datetime
+    steps: tuple[JobStep, ...]
+    logs: tuple[LogFile, ...]
+    log_tail: str
+
+    def _summary(self) -> str:
+        return f"job {self.job_id}, exit code {self.exit_code}"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"job {self.job_id}",
+                rows(
+                    [
+                        ("asked by", f"{self.account} ({self.account_sid}, {self.authentication})"),
+                        ("plan", self.plan_digest),
+                        ("package SHA-256", self.package_sha256),
+                        ("command line", self.command_line),
+                        ("signature", f"{self.signature}: {self.signer}" if self.signature else ""),
+                        ("signed at", self.signed_at),
+                        ("exit code", self.exit_code),
+                        ("DLL before", self.dll_before),
+                        ("DLL after", self.dll_after),
+                        ("event log entry", "written" if self.event_logged else "not written"),
+                        ("server's clock", self.server_clock),
+                        ("own clock", self.controller_clock.isoformat()),
+                    ]
+                ),
+                *(f"  {step}" for step in self.steps),
+                *(f"  log {log}" for log in self.logs),
+                *(f"  | {printable(line, 300)}" for line in self.log_tail.splitlines()[-12:]),
+            ]
+        )
+
+
+class StepStatus(str, enum.Enum):
+    """What became of a step."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, repr=False)
+class StepOutcome(Presentable):
+    """What became of one step: done, skipped and why, or failed in which phase and how."""
+
+    step: str
+    status: StepStatus
+    why: str
+    phase: str = ""
+    hint: str = ""
+    seconds: float = 0.0
+
+    def _summary(self) -> str:
+        return f"{self.step}: {self.status.value}"
+
+    def __str__(self) -> str:
+        where = f" in {self.phase}" if self.phase and self.status is StepStatus.FAILED else ""
+        took = f" ({seconds_text(self.seconds)})" if self.seconds else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.step}: {self.status.value}{where}: {self.why}{hint}{took}"
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome(Presentable):
+    """What applying a plan did to one server.
+
+    Args:
+        changed: whether anything of the server's software was changed.
+        restart_pending: whether the change takes effect only with a restart.
+        blocked: the reasons why nothing was done, when the plan was blocked.
+        verification: the proof afterwards.
+        evidence: what the job left.
+        notes: what else is worth knowing, such as a cleanup that could not be finished.
+    """
+
+    host: str
+    message: str
+    changed: bool
+    restart_pending: bool
+    steps: tuple[StepOutcome, ...]
+    blocked: tuple[str, ...]
+    verification: Verification | None
+    evidence: JobEvidence | None
+    plan_digest: str
+    before: Version | None
+    after: Version | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server is verified to be without the fault now."""
+        return self.verification is not None and self.verification.ok and not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step failed."""
+        return any(step.status is StepStatus.FAILED for step in self.steps)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict afterwards, ``"unknown"`` when it was not looked at."""
+        return self.verification.verdict if self.verification else "unknown"
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"ok": self.ok, "failed": self.failed, "verdict": self.verdict}
+
+    def _summary(self) -> str:
+        return f"{self.host}: {self.message}, changed={self.changed}, restart_pending={self.restart_pending}"
+
+    def __str__(self) -> str:
+        lines = [f"{self.host}: {self.message}"]
+        if self.before is not None or self.after is not None:
+            lines.append(f"  DLL {self.before or 'none'} -> {self.after or 'none'}")
+        lines += [f"  {step}" for step in self.steps]
+        lines += [f"  blocked: {reason}" for reason in self.blocked]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.verification is not None:
+            lines += [f"  {check}" for check in self.verification.checks]
+        return "\n".join(lines)

@@ -1,0 +1,276 @@
+"""The road for one server: connect, facts, diagnosis, plan, apply, verify.
+
+``WsusServer`` owns the session and hands values from room to room; what the values mean is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from wsusfix import advisory, scripts
+from wsusfix import apply as applying
+from wsusfix import diagnosis as diagnosing
+from wsusfix import facts as probing
+from wsusfix import plan as planning
+from wsusfix import verify as verifying
+from wsusfix.diagnosis import Diagnosis
+from wsusfix.errors import UsageError, WsusFixError
+from wsusfix.events import Note, Observer, PhaseBegun, ignore
+from wsusfix.facts import HostFacts
+from wsusfix.options import Connection, Credentials, Options, Timeouts
+from wsusfix.package import Package
+from wsusfix.plan import Plan
+from wsusfix.results import Outcome, Verification
+
+if TYPE_CHECKING:
+    from wsusfix.remote.job import Cleanup, Job
+
+__all__ = ["WsusServer", "connect", "remediate"]
+
+
+class WsusServer:
+    """A server reached over PowerShell remoting; made by :func:`connect`.
+
+    One thread at a time.  Only :meth:`apply`, :meth:`upload` and :meth:`cleanup` change anything on the server.
+
+    >>> with wsusfix.connect("wsus01", username="CORP\\\\admin", password=secret) as server:  # doctest: +SKIP
+    ...     print(server.diagnose())
+    """
+
+    def __init__(self, connection: Connection, credentials: Credentials, on_event: Observer = ignore) -> None:
+        # Here and not above: whoever imports wsusfix to read a plan need not load pypsrp and requests.
+        from wsusfix.remote.session import Session
+
+        self._connection = connection
+        self._tell = on_event
+        self._session = Session(connection, credentials, on_retry=self._told_to_wait)
+
+    def _told_to_wait(self, error: WsusFixError, pause: float) -> None:
+        self._tell(Note(self.host, error.phase or "connect", f"{error.message}; next try in {pause:.1f} s"))
+
+    @property
+    def host(self) -> str:
+        """The name the server is asked by."""
+        return self._connection.host
+
+    @property
+    def authentication(self) -> str:
+        """How the session authenticated: "kerberos" or "ntlm" ("ntlm" does not prove the server's identity)."""
+        return self._session.authentication
+
+    @property
+    def powershell_version(self) -> str:
+        """The server's PowerShell version."""
+        return self._session.powershell_version
+
+    def __enter__(self) -> WsusServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<WsusServer {self._connection}>"
+
+    def open(self) -> WsusServer:
+        """Open the session; :func:`connect` has done so already."""
+        self._tell(PhaseBegun(self.host, "connect", str(self._connection)))
+        self._session.open()
+        return self
+
+    def close(self) -> None:
+        """Close the session. A job that runs on the server goes on."""
+        self._session.close()
+
+    def facts(self) -> HostFacts:
+        """Look at the server once and return what it says. Changes nothing."""
+        self._tell(PhaseBegun(self.host, "facts"))
+        return self._look()
+
+    def _look(self) -> HostFacts:
+        parameters = probing.probe_parameters(self._connection.timeouts)
+        return probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
+
+    def diagnose(self) -> Diagnosis:
+        """Look anew and say what the server is with regard to advisory 954960. Changes nothing."""
+        return diagnosing.diagnose(self.facts())
+
+    def plan(self, options: Options | None = None) -> Plan:
+        """Look anew, read the package, and say what would be done. Changes nothing.
+
+        Raises:
+            PackageError: the package file cannot be read.
+        """
+        chosen, package = read_options(options)
+        return planning.plan(self.diagnose(), package, chosen)
+
+    def apply(self, plan: Plan, *, consent: bool = False, on_event: Observer | None = None) -> Outcome:
+        """Carry out a plan; the one thing that changes the server's software.
+
+        Args:
+            plan: made by :meth:`plan` for this server.
+            consent: that what cannot be undone may be done.
+            on_event: is called with every event; ``print`` will do.
+
+        Raises:
+            ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was sent.
+            PlanChangedError: the server is no longer as the plan found it; nothing was changed.
+        """
+        if not isinstance(plan, Plan) or plan.host != self.host:
+            raise UsageError("this plan was made for another server", host=self.host, phase="apply")
+        return applying.apply(
+            plan,
+            self._session,
+            self._look,
+            consent=consent,
+            timeouts=self._connection.timeouts,
+            on_event=on_event or self._tell,
+        )
+
+    def verify(self) -> Verification:
+        """Look anew and say whether the server is without the fault. Changes nothing."""
+        return verifying.verify(self.facts())
+
+    def upload(self, path: str | os.PathLike[str], *, on_event: Observer | None = None) -> str:
+        """Bring a file to the server's closed staging folder and return its path there, hash checked.
+
+        Uploading the same file again sends nothing; :meth:`cleanup` removes it.
+
+        Raises:
+            PackageError: the file cannot be read.
+            RefusedByServerError: the staging folder is not closed as it must be, or the drive is too full.
+        """
+        from wsusfix.remote.upload import upload
+
+        package = Package.read(path)
+        self._tell(PhaseBegun(self.host, "upload", package.name))
+        return upload(
+            self._session,
+            package.path,
+            sha256=package.sha256,
+            size=package.size,
+            reserve=advisory.STAGING_RESERVE,
+            timeouts=self._connection.timeouts,
+            on_event=on_event or self._tell,
+        ).path
+
+    def job(self) -> Job | None:
+        """Return the job that runs on the server, or the last one that left something there, or ``None``."""
+        from wsusfix.remote import job
+
+        known = self.facts().job
+        return None if known is None else job.look(self._session, known.job_id, self._connection.timeouts)
+
+    def cleanup(self) -> Cleanup:
+        """Remove the task and everything else that wsusfix left on the server; audit entries in its event log stay.
+
+        Raises:
+            RefusedByServerError: a job is running.
+        """
+        from wsusfix.remote import job
+
+        self._tell(PhaseBegun(self.host, "cleanup"))
+        return job.cleanup(self._session, self._connection.timeouts)
+
+
+def connect(
+    host: str,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    port: int | None = None,
+    ssl: bool = False,
+    auth: str = "negotiate",
+    encryption: str = "always",
+    ca_cert: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
+    timeouts: Timeouts | None = None,
+    on_event: Observer | None = None,
+) -> WsusServer:
+    """Connect to a server and return it, open; use it in a ``with`` statement.
+
+    Args:
+        host: name or address.
+        username: as ``DOMAIN\\user`` or ``SERVER\\user``; falls back to ``WSUSFIX_USERNAME``.
+        password: falls back to ``WSUSFIX_PASSWORD``.
+        on_event: is called with every event of the session's life.
+
+    The other arguments are those of :class:`wsusfix.Connection`.
+
+    Raises:
+        UsageError: an argument that cannot mean anything; nothing was sent.
+        CredentialsError: user name or password is missing; nothing was sent.
+        NotReachedError: the server was not reached.
+        NotAllowedError: it did not let us in.
+        DeadlineError: it did not answer in time.
+    """
+    connection = Connection(
+        host=host,
+        port=port,
+        ssl=ssl,
+        auth=auth,
+        encryption=encryption,
+        ca_cert=None if ca_cert is None else os.fspath(ca_cert),
+        proxy=proxy,
+        timeouts=timeouts or Timeouts(),
+    )
+    return WsusServer(connection, Credentials.find(username, password), on_event or ignore).open()
+
+
+def remediate(
+    host: str,
+    options: Options | None = None,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    consent: bool = False,
+    on_event: Observer | None = None,
+    port: int | None = None,
+    ssl: bool = False,
+    auth: str = "negotiate",
+    encryption: str = "always",
+    ca_cert: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
+    timeouts: Timeouts | None = None,
+) -> Outcome:
+    """Walk the whole road for one server: connect, diagnose, plan, apply, verify.
+
+    A server that needs nothing, or whose plan is blocked, gives an unchanged outcome that says why.
+
+    Raises:
+        ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was changed.
+        WsusFixError: see :func:`connect`, :meth:`WsusServer.plan` and :meth:`WsusServer.apply`.
+    """
+    # Read before anything is sent: a package nobody can read is told at once, and not by every server of a run.
+    chosen, package = read_options(options)
+    with connect(
+        host,
+        username=username,
+        password=password,
+        port=port,
+        ssl=ssl,
+        auth=auth,
+        encryption=encryption,
+        ca_cert=ca_cert,
+        proxy=proxy,
+        timeouts=timeouts,
+        on_event=on_event,
+    ) as server:
+        return server.apply(planning.plan(server.diagnose(), package, chosen), consent=consent, on_event=on_event)
+
+
+def read_options(options: Options | None) -> tuple[Options, Package | None]:
+    """Return the options, and the package they name as read.
+
+    Raises:
+        UsageError: something else than options was given.
+        PackageError: the package file cannot be read.
+    """
+    chosen = Options() if options is None else options
+    if not isinstance(chosen, Options):
+        raise UsageError("options must be wsusfix.Options")
+    return chosen, None if chosen.package is None else Package.read(chosen.package)

@@ -1,0 +1,79 @@
+"""The proof: facts (and those from before) in, a verification out.
+
+Pure functions; the DLL's file version decides, whatever an installer's exit code said (KB954960, file information).
+"""
+
+from __future__ import annotations
+
+from packaging.version import Version
+
+from wsusfix import advisory
+from wsusfix.diagnosis import Verdict, diagnose
+from wsusfix.facts import HostFacts
+from wsusfix.results import Check, Verification
+
+__all__ = ["verify"]
+
+
+def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
+    """Tell whether a server is without the fault.
+
+    Args:
+        after: the facts now.
+        before: the facts before a change; a service that ran then must run now.
+    """
+    diagnosis = diagnose(after)
+    verdict = diagnosis.verdict
+    waiting = verdict is Verdict.EXPOSED_SP1 and after.restart.concerns(after.wsus.dll_path)
+    checks = [
+        Check("without the fault", not _faulty(verdict), diagnosis.why, "a product or patch level without the fault")
+    ]
+    required = _required(verdict)
+    if required is not None:
+        checks.append(_dll(after, required))
+    if waiting:
+        checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
+    if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED):
+        checks += [_service(name, after, before) for name in advisory.SERVICES]
+    return Verification(
+        host=after.host,
+        ok=all(check.ok for check in checks if check.decides),
+        verdict=verdict.value,
+        found=after.wsus.dll_version,
+        required=required,
+        restart_pending=waiting,
+        checks=tuple(checks),
+    )
+
+
+def _faulty(verdict: Verdict) -> bool:
+    match verdict:
+        case Verdict.NOT_A_SERVER | Verdict.NOT_AFFECTED | Verdict.FIXED:
+            return False
+        case Verdict.EXPOSED_RTM | Verdict.EXPOSED_SP1 | Verdict.UNKNOWN:
+            return True
+
+
+def _required(verdict: Verdict) -> Version | None:
+    match verdict:
+        case Verdict.EXPOSED_RTM | Verdict.EXPOSED_SP1 | Verdict.FIXED | Verdict.UNKNOWN:
+            return advisory.FIXED_DLL
+        case Verdict.NOT_A_SERVER | Verdict.NOT_AFFECTED:
+            return None
+
+
+def _dll(facts: HostFacts, required: Version) -> Check:
+    found = facts.wsus.dll_version
+    return Check(
+        "file version of the proof DLL",
+        found is not None and found >= required,
+        str(found) if found is not None else "none found",
+        f"{required} or higher",
+    )
+
+
+def _service(name: str, after: HostFacts, before: HostFacts | None) -> Check:
+    """Check one service; only one that ran before and does not now decides: others were down for their own reasons."""
+    state = after.wsus.services.get(name, "absent")
+    ran = before is not None and before.wsus.services.get(name) == "running"
+    return Check(f"service {name}", state == "running", state, "running", decides=ran)
