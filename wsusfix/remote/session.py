@@ -15,6 +15,7 @@ import requests
 import tenacity
 from pypsrp.complex_objects import GenericComplexObject, PSInvocationState
 from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.shell import SignalCode
 from pypsrp.wsman import WSMan, _TransportHTTP
 
 from wsusfix import errors
@@ -29,9 +30,12 @@ __all__ = ["Session"]
 
 _log: Final = logging.getLogger("wsusfix")
 
-#: Windows drops an idle connection after about 2 minutes and an idle shell after about 3 (WinRM 2.0); we act before.
-_CONNECTION_IDLE: Final = 60.0
-_SHELL_IDLE: Final = 150.0
+#: Asked of the server for our shells, in seconds: a killed controller's shell must not block one of five for long.
+_IDLE_TIMEOUT: Final = 60
+#: After idling so long we open a new shell before the old one fails us; Windows drops connections after about 120.
+_IDLE: Final = 45.0
+#: Pipelines that may run in the shell at once: WinRM 2.0 allows 15 processes a shell, and one is our own.
+MAX_LANES: Final = 8
 #: WinRM 2.0's envelope is 150 KiB; one byte more keeps pypsrp from asking whether it may be larger.
 _ENVELOPE: Final = 153601
 #: The largest HTTP body that is read: several envelopes of the largest size that anybody configures.
@@ -58,7 +62,6 @@ class Session:
         connection: how to reach the server.
         credentials: who asks.
         on_retry: is told the error and the seconds until the next try.
-        idle_timeout: seconds after which the server may drop the shell on its own; ``None``: the server's own.
 
     Raises (every method):
         WsusFixError: with host and phase.
@@ -70,7 +73,6 @@ class Session:
         credentials: Credentials,
         *,
         on_retry: Callable[[WsusFixError, float], None] | None = None,
-        idle_timeout: int | None = None,
     ) -> None:
         # The library logs envelopes and scripts, decrypted, and tracebacks of errors that are mapped here.
         logging.getLogger("pypsrp").setLevel(logging.CRITICAL)
@@ -78,7 +80,6 @@ class Session:
         self.connection = connection
         self._credentials = credentials
         self._on_retry = on_retry
-        self._idle_timeout = idle_timeout
         self._wsman: _WSMan | None = None
         self._pool: RunspacePool | None = None
         self._pipeline: PowerShell | None = None
@@ -123,7 +124,7 @@ class Session:
     def close(self) -> None:
         """Close the session; never raises, and never waits longer than a few seconds."""
         try:
-            self._delete_shell()
+            self._part()
         except _CAUGHT as error:
             _log.debug("%s: closing: %s", self.host, error)
         finally:
@@ -136,28 +137,33 @@ class Session:
             wsman = _WSMan(self.connection, self._credentials)
             self._wsman = wsman
             wsman.deadline = time.monotonic() + self.connection.timeouts.opening
-            pool = RunspacePool(wsman, idle_timeout=self._idle_timeout)
+            pool = RunspacePool(wsman, max_runspaces=1 + MAX_LANES, idle_timeout=_IDLE_TIMEOUT)
             self._pool = pool
             pool.open()
             self._authentication = wsman.authentication
             self._used = time.monotonic()
         except _CAUGHT as error:
             # A failed open leaves a shell behind on the server: delete it, but tell of the first error.
-            self.close()
+            self._abandon()
             assert isinstance(error, Exception)
             raise faults.translate(error, host=self.host, phase="connect") from error
         except BaseException:
             self.close()
             raise
 
-    def _delete_shell(self) -> None:
+    def _part(self) -> None:
+        """Take leave of the server: delete the shell, and with it every pipeline."""
         pool, wsman = self._pool, self._wsman
         if pool is None or wsman is None or not pool.shell.opened:
             return
-        if time.monotonic() - self._used > _CONNECTION_IDLE:
-            wsman.renew()
         wsman.deadline = time.monotonic() + _CLOSING
         pool.shell.close()
+
+    def _abandon(self) -> None:
+        """After an error: delete the shell over a new connection, for the old one may be dead, and forget it all."""
+        if self._wsman is not None:
+            self._wsman.renew()
+        self.close()
 
     def _forget(self) -> None:
         """Drop everything that belongs to the connection, without a word to the server."""
@@ -170,6 +176,24 @@ class Session:
         """Bytes that fill one Send envelope: they travel as base64 in CLIXML, and that as base64 in the envelope."""
         payload = self._wsman.max_payload_size if self._wsman is not None else 110_000
         return (payload - _SEND_OVERHEAD) * 3 // 4
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes may be in use together."""
+        return MAX_LANES
+
+    def lane(self, number: int) -> Session:
+        """Return a session of the same shell over a connection of its own, for one other thread at a time.
+
+        Closing it leaves the shell; when the shell is gone, it fails and does not open another.
+
+        Args:
+            number: 1 and up, different for the lanes that are in use together.
+        """
+        if self._pool is None:
+            self.open()
+        assert self._pool is not None
+        return _Lane(self, self._pool, number, self._credentials)
 
     # --- running scripts --------------------------------------------------------------------------------------------
 
@@ -204,7 +228,10 @@ class Session:
             raise errors.UsageError(str(error), host=self.host, phase=phase) from error
         deadline = time.monotonic() + (self.connection.timeouts.script if within is None else within)
         return self._repeat(
-            lambda: self._run_once(script, parameters, phase, deadline, chunks), phase, deadline, _worth_another_try
+            lambda: self._run_once(script, parameters, phase, deadline, chunks),
+            phase,
+            deadline,
+            self._worth_another_try,
         )
 
     def _run_once(
@@ -222,10 +249,10 @@ class Session:
         except _CAUGHT as error:
             assert isinstance(error, Exception)
             mapped = faults.translate(error, host=self.host, phase=phase)
-            if isinstance(mapped, errors.DeadlineError):
-                self.close()
-            else:
+            if isinstance(mapped, errors.ShellGoneError):
                 self._forget()
+            else:
+                self._abandon()
             raise mapped from error
         except BaseException:
             # Ctrl-C and the like: end the pipeline with its shell, and let the original through.
@@ -235,14 +262,9 @@ class Session:
         return self._answer(script, pipeline, phase)
 
     def _wake(self) -> None:
-        """After idling, open a new connection for the same shell, or a new shell, before the old one fails us."""
-        if self._wsman is None or self._pool is None:
-            return
-        idle = time.monotonic() - self._used
-        if idle > _SHELL_IDLE:
-            self.close()
-        elif idle > _CONNECTION_IDLE:
-            self._wsman.renew()
+        """After idling, let go of a shell that is about to expire, or has: the next step opens a new one."""
+        if self._pool is not None and time.monotonic() - self._used > _IDLE:
+            self._abandon()
 
     def _invoke(
         self,
@@ -258,7 +280,7 @@ class Session:
             # Closed only now: when the session ends first, deleting the shell saves this round trip.
             self._pipeline.close()
             self._pipeline = None
-        pipeline = PowerShell(self._pool)
+        pipeline = self._pipeline = PowerShell(self._pool)
         pipeline.add_script(script.text)
         pipeline.add_parameters({"Parameters": dict(parameters)})
         pipeline.begin_invoke(None if chunks is None else chunks())
@@ -270,7 +292,6 @@ class Session:
             pipeline.poll_invoke(timeout=max(1, min(operation, int(left))))
             if len(pipeline.output) > _MAX_OUTPUTS:
                 raise errors.AnswerError(f"script {script.name} does not stop answering")
-        self._pipeline = pipeline
         return pipeline
 
     def _answer(self, script: Script, pipeline: PowerShell, phase: str) -> dict[str, Scalar]:
@@ -316,15 +337,54 @@ class Session:
         )
         return retrying(call)
 
+    def _worth_another_try(self, error: WsusFixError) -> bool:
+        """In the middle of the road even a closed port may be a server that restarts; only time will tell."""
+        return isinstance(error, errors.NotReachedError) and error.retryable
+
+
+class _Lane(Session):
+    """A session that shares another's shell; see :meth:`Session.lane`."""
+
+    def __init__(self, owner: Session, shell: RunspacePool, number: int, credentials: Credentials) -> None:
+        super().__init__(owner.connection, credentials, on_retry=None)
+        self._shell = shell
+        self._number = number
+
+    def _open_once(self) -> None:
+        if self._pool is not None:
+            return
+        self._wsman = _WSMan(self.connection, self._credentials)
+        pool = RunspacePool(self._wsman)
+        # pypsrp has no way to join a shell that is open on PowerShell 2.0: give it what opening would have set.
+        pool.id = self._shell.id
+        pool.state = self._shell.state
+        pool.protocol_version = self._shell.protocol_version
+        pool.ps_version = self._shell.ps_version
+        pool.serialization_version = self._shell.serialization_version
+        pool.shell.id = self._shell.shell.id
+        pool.shell.opened = True
+        pool.shell._selector_set = self._shell.shell._selector_set
+        # Fragments are told apart by object id (MS-PSRP 2.2.4): keep the lanes' numbers apart.
+        pool._fragmenter.outgoing_counter = 1 + (self._number << 32)
+        self._pool = pool
+
+    def _wake(self) -> None:
+        """A lane lives shorter than any idle limit."""
+
+    def _part(self) -> None:
+        """End a pipeline that may still wait for its input: it would hold one of the shell's runspaces."""
+        if self._pipeline is None or self._wsman is None or self._pool is None:
+            return
+        self._wsman.deadline = time.monotonic() + _CLOSING
+        self._pool.shell.signal(SignalCode.TERMINATE, self._pipeline._command_id or self._pipeline.id)
+
+    def _worth_another_try(self, error: WsusFixError) -> bool:
+        return super()._worth_another_try(error) and not isinstance(error, errors.ShellGoneError | errors.QuotaError)
+
 
 def _worth_another_opening(error: WsusFixError) -> bool:
     """A closed port, a silent address and a wrong name stay what they are: whoever waits there should hear at once."""
     return isinstance(error, errors.UnavailableError | errors.BrokenConnectionError | errors.QuotaError)
-
-
-def _worth_another_try(error: WsusFixError) -> bool:
-    """In the middle of the road even a closed port may be a server that restarts; only time will tell."""
-    return isinstance(error, errors.NotReachedError) and error.retryable
 
 
 class _Transport(_TransportHTTP):
