@@ -179,6 +179,8 @@ class _Applying:
             "still_seconds": int(self._timeouts.still),
             "event_source": _EVENT_SOURCE,
             "audit": audit,
+            "rename_key": advisory.RENAME_KEY,
+            "rename_value": advisory.RENAME_VALUE,
         }
 
     def _finish(self, step: InstallUpdate, before: HostFacts, job_id: str, began: float) -> Outcome:

@@ -330,7 +330,7 @@ class Session:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, WsusFixError) and worth(error)),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.2),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=5.0) + tenacity.wait_random(0, 0.2),
             stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
             before_sleep=tell,
             reraise=True,

@@ -216,7 +216,7 @@ class _Sending:
                 self._send(lane, segment, self._keep_going)
                 self._reports.put(segment)
                 segment = None
-        except Exception as error:  # whatever it is, it is raised in the caller's thread
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is raised in the caller's thread)
             self._stop.set()
             self._reports.put(error)
         finally:

@@ -1,0 +1,179 @@
+"""The command line over the wire: what it prints, what it exits with, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsusfix.cli import main
+from wsusfix.lab import Host, Lab
+
+STATES = [
+    (None, "not_a_server", 0),
+    ("console", "not_a_server", 0),
+    ("2.0", "not_affected", 0),
+    ("2.0 SP1", "not_affected", 0),
+    ("3.0 RTM", "exposed_rtm", 3),
+    ("3.0 SP1", "exposed_sp1", 3),
+    ("3.0 SP1 KB954960", "fixed", 0),
+    ("3.0 SP2", "not_affected", 0),
+]
+
+
+@pytest.fixture
+def as_admin(monkeypatch: pytest.MonkeyPatch) -> object:
+    def use(host: Host) -> list[str]:
+        reach = host.connection
+        monkeypatch.setenv("WSUSFIX_USERNAME", str(reach["username"]))
+        monkeypatch.setenv("WSUSFIX_PASSWORD", str(reach["password"]))
+        return [str(reach["host"]), "--port", str(reach["port"])]
+
+    return use
+
+
+@pytest.mark.parametrize(("wsus", "verdict", "code"), STATES)
+def test_diagnose_prints_the_verdict_and_exits_with_its_code(
+    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], wsus: str | None, verdict: str, code: int
+) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2003", arch="x86", wsus=wsus)
+    assert main(["diagnose", *as_admin(host)]) == code
+    shown = capsys.readouterr()
+    assert verdict in shown.out
+    assert str(host.connection["password"]) not in shown.out + shown.err
+
+
+def test_the_module_runs_as_a_program_of_its_own(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    reach = host.connection
+    environment = {
+        **os.environ,
+        "WSUSFIX_USERNAME": str(reach["username"]),
+        "WSUSFIX_PASSWORD": str(reach["password"]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "wsusfix", "diagnose", str(reach["host"]), "--port", str(reach["port"]), "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 3, done.stderr
+    (told,) = json.loads(done.stdout)["hosts"]
+    assert (told["host"], told["verdict"], told["exposed"], told["observed"], told["error"]) == (
+        reach["host"],
+        "exposed_sp1",
+        True,
+        "unknown",
+        None,
+    )
+
+
+def test_plan_tells_exposed_from_blocked(lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    reach = as_admin(host)
+    assert main(["plan", *reach]) == 4
+    assert "no package was given" in capsys.readouterr().out
+    assert main(["plan", *reach, "--package", str(lab.package("WSUS-KB954960-x64.exe"))]) == 3
+    assert "CANNOT BE UNDONE" in capsys.readouterr().out
+    assert host.jobs == ()
+
+
+def test_remediate_needs_yes_and_then_mends_once(
+    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    command = ["remediate", *as_admin(host), "--package", str(lab.package("WSUS-KB954960-x64.exe"))]
+    assert main(command) == 2
+    assert "--yes" in capsys.readouterr().out
+    assert main([*command, "--dry-run"]) == 3
+    assert host.jobs == ()
+    capsys.readouterr()
+    assert main([*command, "--yes", "--json", "--report", str(tmp_path / "report")]) == 0
+    shown = capsys.readouterr()
+    (told,) = json.loads(shown.out)["hosts"]
+    assert told["verdict"] == "fixed"
+    assert told["outcome"]["changed"] is True
+    assert "upload" in shown.err
+    assert "installing" in shown.err
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.md", "report.html", "report.json"}
+    assert main([*command, "--yes"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["verify", *as_admin(host)]) == 0
+    assert len(host.installations) == 1
+
+
+def test_a_failed_installation_exits_with_five_and_says_why(
+    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    package = lab.package("WSUS-KB954960-x64.exe", exit_code=1603)
+    assert main(["remediate", *as_admin(host), "--package", str(package), "--yes"]) == 5
+    assert "exit code 1603" in capsys.readouterr().out
+    assert host.dll_version == "3.1.6001.65"
+
+
+def test_of_several_hosts_the_worst_counts(lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1 KB954960")
+    reach = as_admin(fixed)
+    assert main(["diagnose", "nosuchhost.invalid", *reach, "--json"]) == 6
+    unknown, well = json.loads(capsys.readouterr().out)["hosts"]
+    assert unknown["verdict"] is None
+    assert unknown["error"]["type"] == "UnknownHostError"
+    assert unknown["error"]["hint"]
+    assert well["verdict"] == "fixed"
+
+
+def test_a_wrong_password_exits_with_six_and_is_not_shown(
+    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    reach = as_admin(host)
+    monkeypatch.setenv("WSUSFIX_PASSWORD", "Wr0ng-Geheim")
+    assert main(["diagnose", *reach]) == 6
+    shown = capsys.readouterr()
+    assert "Wr0ng-Geheim" not in shown.out + shown.err
+    assert "DOMAIN\\user" in shown.out
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["diagnose"],
+        ["mend", "wsus01"],
+        ["diagnose", "bad host name"],
+        ["diagnose", "wsus01", "--port", "70000"],
+        ["plan", "wsus01", "--package", "/no/such/file.exe"],
+        ["plan", "wsus01", "--package-sha256", "xyz"],
+        ["remediate", "wsus01", "--accept-unverifiable-signature"],
+        ["diagnose", "wsus01", "--encryption", "auto"],
+        ["diagnose", "wsus01", "--timeout", "-1"],
+        ["lab", "--wsus", "4.0"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_mean_anything_is_usage_and_sends_nothing(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSUSFIX_USERNAME", "LAB\\admin")
+    monkeypatch.setenv("WSUSFIX_PASSWORD", "geheim")
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+
+
+def test_missing_credentials_are_refused_before_anything_is_sent(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    assert main(["diagnose", str(host.connection["host"]), "--port", str(host.connection["port"])]) == 2
+    assert "WSUSFIX_PASSWORD" in capsys.readouterr().out
+    assert host.request_count == 0

@@ -1,0 +1,131 @@
+"""A controller that is killed leaves a server that the next run brings to the same end, with one installation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import wsusfix
+from wsusfix.lab import Host, Lab
+
+
+@contextmanager
+def controller(host: Host, package: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a remediation in a process of its own, which the test may kill."""
+    reach = host.connection
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "wsusfix", "remediate", str(reach["host"]), "--port", str(reach["port"])),
+            *("--package", str(package), "--yes"),
+        ],
+        env={
+            **os.environ,
+            "WSUSFIX_USERNAME": str(reach["username"]),
+            "WSUSFIX_PASSWORD": str(reach["password"]),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to this"
+        time.sleep(0.01)
+
+
+def mend(host: Host, package: Path, events: list[wsusfix.Event]) -> wsusfix.Outcome:
+    reach = host.connection
+    return wsusfix.remediate(
+        str(reach["host"]),
+        wsusfix.Options(package=package),
+        username=str(reach["username"]),
+        password=str(reach["password"]),
+        port=int(reach["port"]),
+        consent=True,
+        on_event=events.append,
+    )
+
+
+def test_killed_in_the_middle_of_the_upload_the_next_run_goes_on_where_it_was(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    package = Path(lab.package("WSUS-KB954960-x64.exe", size=12 << 20))
+    host.latency = 0.02
+    with controller(host, package) as process:
+        wait_until(lambda: host.bytes_received > 9 << 20 or process.poll() is not None)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    host.latency = 0.0
+    assert host.jobs == ()
+    events: list[wsusfix.Event] = []
+    outcome = mend(host, package, events)
+    assert outcome.ok, str(outcome)
+    assert len(host.installations) == 1
+    assert host.dll_version == "3.1.6001.66"
+    (first, *_) = [event for event in events if isinstance(event, wsusfix.UploadProgress)]
+    assert first.resumed > 1 << 20, "what the first run brought was sent again"
+
+
+def test_killed_in_the_middle_of_the_job_the_next_run_joins_it(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    package = Path(lab.package("WSUS-KB954960-x64.exe"))
+    host.install_seconds = 3.0
+    with controller(host, package) as process:
+        wait_until(lambda: bool(host.jobs))
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    assert host.dll_version == "3.1.6001.65"
+    events: list[wsusfix.Event] = []
+    outcome = mend(host, package, events)
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert len(host.jobs) == 1
+    assert len(host.installations) == 1
+    assert any("joining" in str(event) for event in events)
+    assert not [path for path in host.files if "wsusfix" in path.lower()]
+
+
+def test_a_job_that_ended_while_nobody_looked_is_collected_and_cleared_away(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2003", arch="x86", wsus="3.0 SP1")
+    package = Path(lab.package("WSUS-KB954960-x86.exe", arch="x86"))
+    host.install_seconds = 0.5
+    with controller(host, package) as process:
+        wait_until(lambda: bool(host.jobs))
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    wait_until(lambda: host.dll_version == "3.1.6001.66" and host.jobs[0].ended is not None)
+    outcome = mend(host, package, [])
+    assert outcome.ok
+    assert not outcome.changed
+    assert outcome.evidence is not None
+    assert outcome.evidence.exit_code == 0
+    assert len(host.installations) == 1
+    assert not [path for path in host.files if "wsusfix" in path.lower()]
+
+
+def test_a_restart_in_the_middle_of_the_job_is_told_and_the_next_run_mends(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    package = Path(lab.package("WSUS-KB954960-x64.exe"))
+    host.faults.reboot_during(phase="installing")
+    host.install_seconds = 1.0
+    outcome = mend(host, package, [])
+    assert not outcome.ok
+    assert "interrupted" in str(outcome)
+    assert host.dll_version == "3.1.6001.65"
+    again = mend(host, package, [])
+    assert again.ok, str(again)
+    assert host.dll_version == "3.1.6001.66"
