@@ -304,11 +304,13 @@ def _package_obstacles(facts: HostFacts, package: Package, options: Options) -> 
         yield Blocked(f"{name} is not a PE, MSI or MSP file{why}", "give the original package of KB954960")
     elif package.problem:
         yield Blocked(f"{name} cannot be trusted: {package.problem}", "give the original package of KB954960")
-    elif package.architecture is not None and package.architecture is not facts.os.architecture:
+    elif _wrong_processor(facts, package) and not (_may_carry_another(facts, package) and options.vouch_for_package):
         wanted = facts.os.architecture.value if facts.os.architecture else "this server's architecture"
-        yield Blocked(
-            f"{name} is for {package.architecture.value}, the server is {wanted}", f"give the package for {wanted}"
-        )
+        has = package.architecture.value if package.architecture else "another"
+        unblock = f"give the package for {wanted}"
+        if _may_carry_another(facts, package):
+            unblock += ", or say vouch_for_package if it is a self-extractor that carries it"
+        yield Blocked(f"{name} is for {has}, the server is {wanted}", unblock)
     if options.package_sha256 is not None:
         if options.package_sha256 != package.sha256:
             yield Blocked(
@@ -320,6 +322,19 @@ def _package_obstacles(facts: HostFacts, package: Package, options: Options) -> 
             f"{name} does not name KB{advisory.UPDATE_KB} in its own metadata",
             "pin its hash with package_sha256, or say vouch_for_package if you are certain what it is",
         )
+
+
+def _wrong_processor(facts: HostFacts, package: Package) -> bool:
+    return package.architecture is not None and package.architecture is not facts.os.architecture
+
+
+def _may_carry_another(facts: HostFacts, package: Package) -> bool:
+    """A self-extractor's processor is its own, not its cargo's: an x86 program may carry the x64 update."""
+    return (
+        package.kind is PackageKind.EXE
+        and package.architecture is Architecture.X86
+        and facts.os.architecture is Architecture.X64
+    )
 
 
 def _space_obstacles(facts: HostFacts, package: Package) -> Iterator[Blocked]:
@@ -365,6 +380,10 @@ def _warnings(facts: HostFacts, package: Package | None, options: Options) -> It
         )
     if package.architecture is None and package.kind is not PackageKind.UNKNOWN:
         yield "the package does not say for which architecture it is: the installer itself will refuse a wrong one"
+    if package.remark:
+        yield f"{printable(package.name, 80)}: {package.remark}"
+    if options.vouch_for_package and _wrong_processor(facts, package):
+        yield "the program is for another processor; the operator vouches that it carries the right update"
     if options.vouch_for_package and not package.names_update and options.package_sha256 is None:
         yield "the package does not name the update: the operator vouches for it"
     if options.accept_unverifiable_signature:

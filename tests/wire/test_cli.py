@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,11 @@ STATES = [
 ]
 
 
+AsAdmin = Callable[[Host], list[str]]
+
+
 @pytest.fixture
-def as_admin(monkeypatch: pytest.MonkeyPatch) -> object:
+def as_admin(monkeypatch: pytest.MonkeyPatch) -> AsAdmin:
     def use(host: Host) -> list[str]:
         reach = host.connection
         monkeypatch.setenv("WSUSFIX_USERNAME", str(reach["username"]))
@@ -38,7 +42,7 @@ def as_admin(monkeypatch: pytest.MonkeyPatch) -> object:
 
 @pytest.mark.parametrize(("wsus", "verdict", "code"), STATES)
 def test_diagnose_prints_the_verdict_and_exits_with_its_code(
-    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], wsus: str | None, verdict: str, code: int
+    lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], wsus: str | None, verdict: str, code: int
 ) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2003", arch="x86", wsus=wsus)
     assert main(["diagnose", *as_admin(host)]) == code
@@ -75,7 +79,7 @@ def test_the_module_runs_as_a_program_of_its_own(lab: Lab) -> None:
     )
 
 
-def test_plan_tells_exposed_from_blocked(lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_tells_exposed_from_blocked(lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str]) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     reach = as_admin(host)
     assert main(["plan", *reach]) == 4
@@ -86,7 +90,7 @@ def test_plan_tells_exposed_from_blocked(lab: Lab, as_admin, capsys: pytest.Capt
 
 
 def test_remediate_needs_yes_and_then_mends_once(
-    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     command = ["remediate", *as_admin(host), "--package", str(lab.package("WSUS-KB954960-x64.exe"))]
@@ -110,7 +114,7 @@ def test_remediate_needs_yes_and_then_mends_once(
 
 
 def test_a_failed_installation_exits_with_five_and_says_why(
-    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]
+    lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     package = lab.package("WSUS-KB954960-x64.exe", exit_code=1603)
@@ -119,7 +123,7 @@ def test_a_failed_installation_exits_with_five_and_says_why(
     assert host.dll_version == "3.1.6001.65"
 
 
-def test_of_several_hosts_the_worst_counts(lab: Lab, as_admin, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_several_hosts_the_worst_counts(lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str]) -> None:
     fixed = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1 KB954960")
     reach = as_admin(fixed)
     assert main(["diagnose", "nosuchhost.invalid", *reach, "--json"]) == 6
@@ -131,7 +135,7 @@ def test_of_several_hosts_the_worst_counts(lab: Lab, as_admin, capsys: pytest.Ca
 
 
 def test_a_wrong_password_exits_with_six_and_is_not_shown(
-    lab: Lab, as_admin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     reach = as_admin(host)
@@ -170,9 +174,7 @@ def test_what_cannot_mean_anything_is_usage_and_sends_nothing(
     assert "Traceback" not in shown.out + shown.err
 
 
-def test_missing_credentials_are_refused_before_anything_is_sent(
-    lab: Lab, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_credentials_are_refused_before_anything_is_sent(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     assert main(["diagnose", str(host.connection["host"]), "--port", str(host.connection["port"])]) == 2
     assert "WSUSFIX_PASSWORD" in capsys.readouterr().out

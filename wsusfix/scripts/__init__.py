@@ -100,17 +100,17 @@ def compose(name: str, windows: str | None = None) -> Script:
     if lines[:2] != [FIRST_LINE.format(name=name), _PARAM]:
         raise ContractError(f"script {name}: does not begin with its name and {_PARAM}")
     body = _without_comments("\n".join(lines[2:]))
-    shared, primitives = functions_of(source("jobs")), functions_of(source("windows"))
+    shared, primitives = (functions_of(_without_comments(source(other))) for other in ("jobs", "windows"))
     used_shared = _used(body, shared)
-    used = _used(body + "\n".join(used_shared), primitives)
-    inserted = [_without_comments(text) for text in used] if windows is None else [windows.strip("\n")]
+    used = _used("\n".join([body, *used_shared]), primitives)
+    inserted = used if windows is None else [windows.strip("\n")]
     parts = [
         FIRST_LINE.format(name=name),
         _PARAM,
         BEGIN_WINDOWS,
         *inserted,
         END_WINDOWS,
-        *(_without_comments(text) for text in used_shared),
+        *used_shared,
         body,
     ]
     return Script(contract, "\n".join(parts) + "\n")

@@ -1,0 +1,4 @@
+<#
+  What it does.
+#>
+$name = 'a'

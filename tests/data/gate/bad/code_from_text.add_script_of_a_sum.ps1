@@ -1,0 +1,1 @@
+$result = $shell.AddScript('Get-Service ' + $name)

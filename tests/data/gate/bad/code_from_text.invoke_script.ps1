@@ -1,0 +1,1 @@
+$result = $context.InvokeScript($text)

@@ -1,0 +1,1 @@
+$block = [scriptblock]::Create($text)

@@ -1,0 +1,1 @@
+$lines = @('a' + $name, 'b' + $name)

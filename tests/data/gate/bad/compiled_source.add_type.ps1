@@ -1,0 +1,1 @@
+Add-Type -TypeDefinition $text

@@ -1,0 +1,1 @@
+schtasks.exe /query

@@ -1,0 +1,1 @@
+C:\WINDOWS\System32\schtasks.exe /query

@@ -1,0 +1,3 @@
+function get-thing {
+    return 'a'
+}

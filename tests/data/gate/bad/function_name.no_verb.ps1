@@ -1,0 +1,3 @@
+function Thing {
+    return 'a'
+}

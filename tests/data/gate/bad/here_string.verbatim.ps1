@@ -1,0 +1,3 @@
+$text = @'
+# looks like a comment
+'@

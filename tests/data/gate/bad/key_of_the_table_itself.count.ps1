@@ -1,0 +1,1 @@
+$answer = @{ count = 3 }

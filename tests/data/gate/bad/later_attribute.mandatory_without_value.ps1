@@ -1,0 +1,6 @@
+function Get-Thing {
+    param(
+        [Parameter(Mandatory)] [string] $Name
+    )
+    return $Name
+}

@@ -1,0 +1,1 @@
+$text = ConvertTo-Json $table

@@ -1,0 +1,1 @@
+$system = Get-CimInstance -ClassName Win32_OperatingSystem

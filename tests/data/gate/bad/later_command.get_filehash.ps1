@@ -1,0 +1,1 @@
+$hash = Get-FileHash -Path $path

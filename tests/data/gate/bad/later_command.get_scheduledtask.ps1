@@ -1,0 +1,1 @@
+$task = Get-ScheduledTask -TaskName 'a'

@@ -1,0 +1,1 @@
+$page = Invoke-RestMethod -Uri $address

@@ -1,0 +1,1 @@
+$page = Invoke-WebRequest -Uri $address

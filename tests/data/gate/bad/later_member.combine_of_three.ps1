@@ -1,0 +1,1 @@
+$path = [System.IO.Path]::Combine($root, 'a', 'b')

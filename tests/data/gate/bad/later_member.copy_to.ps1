@@ -1,0 +1,1 @@
+$from.CopyTo($into)

@@ -1,0 +1,1 @@
+$upper = $names.ForEach({ $_.ToUpperInvariant() })

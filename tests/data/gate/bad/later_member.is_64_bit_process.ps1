@@ -1,0 +1,1 @@
+$wide = [System.Environment]::Is64BitProcess

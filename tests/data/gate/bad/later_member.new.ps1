@@ -1,0 +1,1 @@
+$version = [System.Version]::new('1.0')

@@ -1,0 +1,1 @@
+$lines = [System.IO.File]::ReadLines($path)

@@ -1,0 +1,1 @@
+$long = $names.Where({ $_.Length -gt 3 })

@@ -1,0 +1,3 @@
+if ('a' -in $names) {
+    $found = $true
+}

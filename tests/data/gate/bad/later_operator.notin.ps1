@@ -1,0 +1,3 @@
+if ('a' -notin $names) {
+    $found = $false
+}

@@ -1,0 +1,1 @@
+$rows | Export-Csv -Path $path -Append

@@ -1,0 +1,1 @@
+$folders = Get-ChildItem -Path $path -Directory

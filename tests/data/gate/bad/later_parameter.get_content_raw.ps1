@@ -1,0 +1,1 @@
+$text = Get-Content -Path $path -Raw

@@ -1,0 +1,3 @@
+class Thing {
+    [string] $Name
+}

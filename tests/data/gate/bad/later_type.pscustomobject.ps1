@@ -1,0 +1,1 @@
+$row = [pscustomobject] @{ name = 'a' }

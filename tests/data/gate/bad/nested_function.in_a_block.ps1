@@ -1,0 +1,5 @@
+if ($found) {
+function Get-Thing {
+    return 'a'
+}
+}

@@ -1,0 +1,3 @@
+if ($name -ne $null) {
+    $name = ''
+}

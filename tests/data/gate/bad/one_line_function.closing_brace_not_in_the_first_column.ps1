@@ -1,0 +1,2 @@
+function Get-Thing {
+    return 'a' }

@@ -1,0 +1,3 @@
+function Get-Thing { param($Name)
+    return $Name
+}

@@ -1,0 +1,2 @@
+#requires -version 3
+$name = 'a'

@@ -1,0 +1,1 @@
+$names | ForEach-Object Length

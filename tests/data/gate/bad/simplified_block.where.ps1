@@ -1,0 +1,1 @@
+$names | Where-Object Length -gt 3

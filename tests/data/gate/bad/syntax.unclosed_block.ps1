@@ -1,0 +1,2 @@
+if ($found) {
+    $name = 'a'

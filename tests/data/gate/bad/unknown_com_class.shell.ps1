@@ -1,0 +1,1 @@
+$shell = New-Object -ComObject WScript.Shell

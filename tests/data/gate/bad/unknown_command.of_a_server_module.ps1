@@ -1,0 +1,1 @@
+$update = Get-WsusUpdate

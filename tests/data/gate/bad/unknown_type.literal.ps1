@@ -1,0 +1,1 @@
+$client = [System.Net.WebClient] $text

@@ -1,0 +1,1 @@
+$list = New-Object System.Collections.Generic.HashSet

@@ -1,0 +1,1 @@
+$list = New-Object -TypeName System.Net.Http.HttpClient

@@ -1,0 +1,206 @@
+"""The proof: the DLL decides, whatever else was said."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from tests import builders
+from tests.builders import DLL, facts
+from wsusfix.facts import HostFacts
+from wsusfix.results import Check, Verification
+from wsusfix.verify import verify
+
+WAITING = {"restart_renames": f"C:\\Windows\\Temp\\new.tmp\n!\\??\\{DLL}"}
+
+
+def _check(found: Verification, name: str) -> Check:
+    (check,) = (check for check in found.checks if name in check.name)
+    return check
+
+
+def _fixed(**changes: Any) -> HostFacts:
+    return facts(**{**builders.FIXED, **changes})
+
+
+# --- the DLL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"),
+    [
+        ("3.1.6001.65", False),
+        ("3.1.6001.7", False),
+        ("3.1.6001.66", True),
+        ("3.1.6001.67", True),
+        ("3.1.10000.0", True),
+        ("", False),
+    ],
+)
+def test_the_version_of_the_dll_decides(version: str, ok: bool) -> None:
+    found = verify(facts(dll_version=version))
+    assert found.ok is ok
+    assert found.found == (Version(version) if version else None)
+    assert found.required == Version("3.1.6001.66")
+    check = _check(found, "DLL")
+    assert check.decides
+    assert check.ok is ok
+    assert check.required == "3.1.6001.66 or higher"
+    assert check.found == (version or "none found")
+
+
+def test_a_missing_dll_is_no_proof() -> None:
+    found = verify(facts(dll_present=False, dll_version=""))
+    assert not found.ok
+    assert found.verdict == "unknown"
+    assert found.found is None
+
+
+# --- what is no WSUS 3.0 SP1 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        (builders.RTM, "exposed_rtm"),
+        ({**builders.RTM, "dll_version": "3.1.6001.66"}, "exposed_rtm"),
+        ({"setup_VersionString": "3.3.0.0", "dll_version": "3.1.6001.66"}, "unknown"),
+        ({"setup_InstallType": "5", "dll_version": "3.1.6001.66"}, "unknown"),
+        ({**builders.SP2, "dll_version": "3.1.6001.66"}, "unknown"),
+        ({"setup_VersionString": None, "dll_version": "3.1.6001.66"}, "unknown"),
+    ],
+)
+def test_rtm_and_the_unknown_are_never_verified_whatever_the_dll_says(changes: dict[str, Any], verdict: str) -> None:
+    for before in (None, facts(**changes)):
+        found = verify(facts(**changes), before)
+        assert not found.ok
+        assert found.verdict == verdict
+        assert not _check(found, "without the fault").ok
+        assert not found.restart_pending
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        (builders.ABSENT, "not_a_server"),
+        (builders.CONSOLE, "not_a_server"),
+        (builders.WSUS_2, "not_affected"),
+        (builders.SP2, "not_affected"),
+    ],
+)
+def test_what_never_had_the_fault_is_verified_without_a_dll_and_without_services(
+    changes: dict[str, Any], verdict: str
+) -> None:
+    stopped = {**changes, "service_wsusservice": None, "service_w3svc": "stopped"}
+    found = verify(facts(**stopped), facts(**changes))
+    assert found.ok
+    assert found.verdict == verdict
+    assert found.required is None
+    assert [check.name for check in found.checks] == ["without the fault"]
+
+
+# --- the services ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wsusservice", "w3svc"])
+@pytest.mark.parametrize("state", ["stopped", "start_pending", "stop_pending", "paused", None])
+def test_a_service_that_ran_before_and_does_not_run_now_decides(name: str, state: str | None) -> None:
+    found = verify(_fixed(**{f"service_{name}": state}), facts())
+    assert not found.ok
+    assert found.verdict == "fixed"
+    check = _check(found, name)
+    assert check.decides
+    assert not check.ok
+    assert (check.found, check.required) == (state or "absent", "running")
+    assert "NOT OK" in str(check)
+
+
+@pytest.mark.parametrize("name", ["wsusservice", "w3svc"])
+@pytest.mark.parametrize("state", ["stopped", "start_pending", None])
+def test_a_service_that_did_not_run_before_does_not_decide(name: str, state: str | None) -> None:
+    down = {f"service_{name}": state}
+    found = verify(_fixed(**down), facts(**down))
+    assert found.ok
+    check = _check(found, name)
+    assert not check.decides
+    assert not check.ok
+    assert str(check).startswith("note: ")
+
+
+def test_without_a_look_from_before_no_service_decides() -> None:
+    found = verify(_fixed(service_wsusservice="stopped", service_w3svc=None))
+    assert found.ok
+    assert [check.decides for check in found.checks if "service" in check.name] == [False, False]
+
+
+def test_a_service_that_runs_now_is_well_whatever_it_was_before() -> None:
+    found = verify(_fixed(), facts(service_wsusservice="stopped"))
+    assert found.ok
+    assert all(check.ok for check in found.checks)
+
+
+# --- the restart ----------------------------------------------------------------------------------------------------
+
+
+def test_an_old_dll_that_waits_for_its_replacement_is_a_pending_restart_and_no_proof() -> None:
+    found = verify(facts(**WAITING), facts())
+    assert found.restart_pending
+    assert not found.ok
+    assert not _check(found, "restart").ok
+    assert "a restart is pending" in str(found)
+    assert "NOT VERIFIED" not in str(found)
+
+
+def test_another_files_rename_is_no_pending_restart_of_ours() -> None:
+    found = verify(facts(restart_keys="KEY", restart_renames="!\\??\\C:\\other.dll"))
+    assert not found.restart_pending
+    assert not found.ok
+    assert "NOT VERIFIED" in str(found)
+
+
+def test_the_fixed_dll_needs_no_restart_whatever_is_pending() -> None:
+    found = verify(_fixed(restart_keys="KEY", **WAITING), facts())
+    assert found.ok
+    assert not found.restart_pending
+    assert "verified (fixed)" in str(found)
+
+
+# --- all of it ------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_is_verified_exactly_when_all_that_decides_is_well() -> None:
+    states = ({}, {"service_w3svc": "stopped"}, {"service_wsusservice": None}, WAITING, {"restart_keys": "KEY"})
+    products = (builders.SP1, builders.FIXED, builders.RTM, builders.SP2, builders.ABSENT, {"setup_InstallType": "9"})
+    for product, now, then in itertools.product(products, states, (None, *states)):
+        before = None if then is None else facts(**{**product, **then})
+        found = verify(facts(**{**product, **now}), before)
+        assert found.ok is all(check.ok for check in found.checks if check.decides)
+        assert found.checks
+        assert not (found.ok and found.restart_pending)
+        if found.ok:
+            assert found.verdict in ("fixed", "not_affected", "not_a_server")
+
+
+def test_a_verification_says_what_it_found_for_people_and_programs() -> None:
+    found = builders.verification()
+    assert str(found).splitlines() == [
+        "wsus01: verified (fixed)",
+        f"  ok: without the fault: {found.checks[0].found}",
+        "  ok: file version of the proof DLL: 3.1.6001.66",
+        "  ok: service wsusservice: running",
+        "  ok: service w3svc: running",
+    ]
+    data = found.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert (data["ok"], data["found"], data["required"]) == (True, "3.1.6001.66", "3.1.6001.66")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.ok = False  # type: ignore[misc]
+
+
+def test_the_same_facts_always_give_the_same_verification() -> None:
+    assert verify(facts(**WAITING), facts()) == verify(facts(**WAITING), facts())

@@ -1,0 +1,129 @@
+"""The lab for people: ``make demo`` walks the whole road on simulated servers, ``wsusfix lab`` keeps some running.
+
+It uses the library by its public names only, as a reader would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+import wsusfix
+from wsusfix import report
+from wsusfix.events import Event
+from wsusfix.lab import Host, Lab
+from wsusfix.report import HostResult, Run
+
+__all__ = ["main", "serve", "walk"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; 0 when every server ends as it should."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wsusfix.lab.demo", description="Mend simulated servers over the wire."
+    )
+    parser.add_argument("--report", metavar="FOLDER", default="demo-report", help="default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    run = walk(sys.stdout)
+    folder = Path(chosen.report)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text(report.to_markdown(run), encoding="utf-8")
+    (folder / "report.html").write_text(report.to_html(run), encoding="utf-8")
+    (folder / "report.json").write_text(report.to_json(run) + "\n", encoding="utf-8")
+    print(f"\nreport: {folder / 'report.md'}")
+    return 0 if all(result.outcome is not None and result.exposed is not None for result in run.hosts) else 1
+
+
+def walk(stream: TextIO) -> Run:
+    """Start simulated servers and walk diagnose, plan, remediate, verify on each, telling every step to *stream*."""
+
+    def tell(line: object) -> None:
+        print(line, file=stream, flush=True)
+
+    began = datetime.now(timezone.utc)
+    results: list[HostResult] = []
+    with Lab() as lab:
+        servers = (
+            (lab.add_server("wsus-2008", os="Windows Server 2008", arch="x64", wsus="3.0 SP1"), "x64"),
+            (lab.add_server("wsus-2003", os="Windows Server 2003", arch="x86", wsus="3.0 SP1"), "x86"),
+            (lab.add_server("wsus-oslo", os="Windows Server 2008", arch="x86", wsus="3.0 SP1", culture="nb-NO"), "x86"),
+            (lab.add_server("wsus-rtm", os="Windows Server 2003", arch="x86", wsus="3.0 RTM"), "x86"),
+            (lab.add_server("wsus-sp2", os="Windows Server 2008 R2", arch="x64", wsus="3.0 SP2"), "x64"),
+        )
+        for host, arch in servers:
+            package = lab.package(f"WSUS-KB954960-{arch}.exe", arch=arch)
+            tell(f"\n=== {host.name} ===")
+            results.append(_mend(host, str(package), tell))
+    tell("")
+    tell(_table(results))
+    return Run(command="demo", began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
+
+
+def _mend(host: Host, package: str, tell: Callable[[object], None]) -> HostResult:
+    def show(event: Event) -> None:
+        tell(f"  {event}")
+
+    with wsusfix.connect(**host.connection, on_event=show) as server:
+        diagnosis = server.diagnose()
+        tell(diagnosis)
+        plan = server.plan(wsusfix.Options(package=package))
+        tell(plan)
+        outcome = server.apply(plan, consent=True, on_event=show)
+        tell(outcome)
+        proof = server.verify()
+        tell(proof)
+    return HostResult(host.name, diagnosis=diagnosis, plan=plan, outcome=outcome, verification=proof)
+
+
+def _table(results: Sequence[HostResult]) -> str:
+    lines = [f"{'server':<12} {'before':<14} {'after':<14} {'verdict':<14} {'changed':<8} proof"]
+    for result in results:
+        assert result.outcome is not None
+        assert result.verification is not None
+        lines.append(
+            f"{result.host:<12} {result.outcome.before or '-'!s:<14} {result.outcome.after or '-'!s:<14} "
+            f"{result.verdict or '-':<14} {'yes' if result.outcome.changed else 'no':<8} "
+            f"{'ok' if result.verification.ok else 'not ok'}"
+        )
+    return "\n".join(lines)
+
+
+def serve(states: Sequence[str], *, os_name: str, arch: str, stream: TextIO | None = None) -> None:
+    """Keep simulated servers running until interrupted, and print how to reach them.
+
+    Raises:
+        ValueError: there is no such system, state or architecture.
+    """
+    out = stream or sys.stdout
+    with Lab() as lab:
+        hosts = [
+            lab.add_server(f"wsus{n:02d}", os=os_name, arch=arch, wsus=_state(state))
+            for n, state in enumerate(states, 1)
+        ]
+        package = lab.package(f"WSUS-KB954960-{arch}.exe", arch=arch)
+        first = hosts[0].connection
+        print(f"export WSUSFIX_USERNAME='{first['username']}' WSUSFIX_PASSWORD='{first['password']}'", file=out)
+        for host, state in zip(hosts, states, strict=True):
+            reach = host.connection
+            print(f"# {host.name}: {os_name}, {arch}, WSUS {state}", file=out)
+            print(f"wsusfix diagnose {reach['host']} --port {reach['port']}", file=out)
+            print(f"wsusfix remediate {reach['host']} --port {reach['port']} --package {package} --yes", file=out)
+        print("# Ctrl-C ends them", file=out, flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            return
+
+
+def _state(name: str) -> str | None:
+    return None if name.lower() == "none" else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

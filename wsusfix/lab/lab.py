@@ -1,0 +1,721 @@
+"""The lab as it is used: servers are stood up here, reached by the ordinary road, looked into, and made to fail.
+
+A ``Host`` puts one simulated machine behind one endpoint, and lets the library's scripts be answered by their
+behaviours.  This module knows which servers there are to be had; how Windows, WSUS and the wire work, others know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import ntpath
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
+
+from pypsrp._utils import get_pwsh_script
+
+from wsusfix import advisory
+from wsusfix.lab import behaviours, packages
+from wsusfix.lab.accounts import Account, Accounts
+from wsusfix.lab.faults import Faults
+from wsusfix.lab.filesystem import (
+    ADMINISTRATORS,
+    AUTHENTICATED_USERS,
+    CLOSED,
+    EVERYONE,
+    SYSTEM_SID,
+    USERS,
+    FileSystem,
+    Security,
+    Token,
+    WindowsError_,
+)
+from wsusfix.lab.http import Endpoint, Quotas
+from wsusfix.lab.installer import Installation, Installer
+from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall, TerminatingError
+from wsusfix.lab.scheduler import Process, ProcessEnded, Task
+from wsusfix.lab.windows import LogEntry, Machine, SimulatedWindows, System, time_text
+from wsusfix.lab.wsus import DATABASES, GENERATIONS, Wsus
+from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, ContractError, JobPhase
+
+__all__ = ["Host", "HostFaults", "Job", "Lab"]
+
+#: The script that pypsrp's own ``Client.copy`` sends.
+_COPY: Final = get_pwsh_script("copy.ps1")
+_DOMAIN: Final = "LAB"
+_USER: Final = "admin"
+#: Of one process, not of one lab: the NTLM acceptor knows one password for an account in a process.
+_PASSWORD: Final = secrets.token_urlsafe(18)
+_SID: Final = "S-1-5-21-954960-2008-701-1001"
+_SOMEBODY: Final = "S-1-5-21-954960-2008-701-1105"
+#: How long a server that restarts is not reached, in seconds.
+_RESTART_SECONDS: Final = 0.3
+
+_X86_X64: Final = ("x86", "x64")
+_ALL_GENERATIONS: Final = tuple(GENERATIONS)
+
+
+@dataclass(frozen=True)
+class _Release:
+    """A Windows that can be stood up: what it calls itself, what fits it, and its service packs with their builds."""
+
+    caption: str
+    builds: Mapping[int, str]
+    service_pack: int
+    windows_directory: str
+    profiles: str
+    architectures: tuple[str, ...] = _X86_X64
+    generations: tuple[str, ...] = _ALL_GENERATIONS
+    suites: tuple[str, ...] = ("Terminal Server",)
+    suite_mask: int = 272
+
+
+_OLD_PROFILES: Final = "C:\\Documents and Settings"
+#: Only systems that can be reached are there: remoting needs Server 2003 SP2 or Server 2008 SP1.
+_RELEASES: Final[Mapping[str, _Release]] = MappingProxyType(
+    {
+        "Windows Server 2003": _Release(
+            "Microsoft(R) Windows(R) Server 2003, Standard Edition", {2: "5.2.3790"}, 2, "C:\\WINDOWS", _OLD_PROFILES
+        ),
+        "Windows Server 2008": _Release(
+            "Microsoft® Windows Server® 2008 Standard", {1: "6.0.6001", 2: "6.0.6002"}, 2, "C:\\Windows", "C:\\Users"
+        ),
+        # The product refuses to be installed there before 3.0 SP2.
+        "Windows Server 2008 R2": _Release(
+            "Microsoft Windows Server 2008 R2 Standard",
+            {0: "6.1.7600", 1: "6.1.7601"},
+            0,
+            "C:\\Windows",
+            "C:\\Users",
+            architectures=("x64",),
+            generations=("console", "3.0 SP2"),
+        ),
+        "Small Business Server 2003": _Release(
+            "Microsoft(R) Windows(R) Server 2003 for Small Business Server",
+            {2: "5.2.3790"},
+            2,
+            "C:\\WINDOWS",
+            _OLD_PROFILES,
+            architectures=("x86",),
+            suites=(*advisory.SBS_SUITES, "Terminal Server"),
+            suite_mask=305,
+        ),
+    }
+)
+#: Where Program Files is, by the language that Windows was installed in.
+_PROGRAM_FILES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "en-US": "C:\\Program Files",
+        "nb-NO": "C:\\Programfiler",
+        "de-DE": "C:\\Programme",
+        "ja-JP": "C:\\Program Files",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A detached job: a script that a scheduled task began, finished or not.
+
+    Args:
+        id: of the job; the name of its folder.
+        script: name of the script.
+        account: that it ran as.
+        started: by the server's clock.
+        ended: by the server's clock; ``""`` while it runs.
+        phases: the phases that it wrote down, in order.
+        exit_code: of its process; ``None`` while it runs.
+    """
+
+    id: str
+    script: str
+    account: str
+    started: str
+    ended: str = ""
+    phases: tuple[str, ...] = ()
+    exit_code: int | None = None
+
+
+class HostFaults(Faults):
+    """What can be made to go wrong at one server: all that the endpoint has, and what happens inside of Windows.
+
+    Every fault stays until :meth:`clear`; those of a phase happen once.
+    """
+
+    def __init__(self, machine: Machine, restart: Callable[[float], None]) -> None:
+        super().__init__()
+        self._machine = machine
+        self._restart = restart
+        self._at_phase: dict[JobPhase, tuple[str, Callable[[Process], None]]] = {}
+        self._free: int | None = None
+
+    def kill_job(self, *, phase: JobPhase | str) -> None:
+        """End the job's process when it has written down *phase*; what it started runs on."""
+        self._at_phase[JobPhase(phase)] = ("kill_job", lambda process: self._machine.processes.end(process))
+
+    def reboot_during(self, *, phase: JobPhase | str, seconds: float = _RESTART_SECONDS) -> None:
+        """Restart the server when the job has written down *phase*."""
+        self._at_phase[JobPhase(phase)] = ("reboot_during", lambda process: self._restart(seconds))
+
+    def swap_package(self, *, phase: JobPhase | str = JobPhase.STARTED) -> None:
+        """Change the uploaded package when the job has written down *phase*; one that is held open cannot be."""
+        self._at_phase[JobPhase(phase)] = ("swap_package", lambda process: self._swap())
+
+    def task_never_starts(self) -> None:
+        """Accept the order to run a task, and never carry it out."""
+        self._machine.tasks_start = False
+
+    def task_starts_late(self, *, seconds: float) -> None:
+        """Let so long pass between the order to run a task and its beginning."""
+        self._machine.task_delay = seconds
+
+    def installer_hangs(self) -> None:
+        """Let every installer stand still, as before a dialog that nobody sees."""
+        self._machine.installer_hangs = True
+
+    def installer_busy(self) -> None:
+        """Let somebody else's installation run."""
+        self._machine.foreign_installer = True
+
+    def disk_full(self, *, free: int = 0) -> None:
+        """Leave only so many bytes free on the system drive."""
+        drive = self._machine.files.drive("C:\\")
+        self._free = drive.free if self._free is None else self._free
+        drive.free = free
+
+    def signature(self, status: packages.Signature) -> None:
+        """Find every signature ``"valid"``, ``"invalid"`` or ``"unverifiable"``."""
+        self._machine.signature = status
+
+    def precreate_staging(self, *, owner: str = _SOMEBODY, how: str = "owner") -> None:
+        """Let somebody have made the staging folder before.
+
+        Args:
+            owner: SID of whoever owns it.
+            how: what is wrong with it: ``"owner"``, ``"acl"`` (others may write), ``"reparse"`` or ``"file"``.
+
+        Raises:
+            ValueError: *how* is none of these.
+        """
+        files, path = self._machine.files, f"{self._machine.system.windows_directory}\\{STAGING_NAME}"
+        wide = CLOSED.writers | {USERS}
+        if how == "file":
+            files.create(path, b"")
+        elif how == "reparse":
+            files.make_folders("C:\\elsewhere")
+            files.make_folder(path, CLOSED, reparse="C:\\elsewhere")
+        elif how in ("owner", "acl"):
+            by_owner = Security(owner, wide, wide)
+            files.make_folder(path, by_owner if how == "owner" else Security(ADMINISTRATORS, wide, wide))
+        else:
+            raise ValueError(f"a staging folder is wrong by owner, acl, reparse or file, not by {how!r}")
+
+    def clear(self) -> None:
+        """Nothing goes wrong any more; what has happened stays."""
+        super().clear()
+        self._at_phase.clear()
+        self._machine.tasks_start, self._machine.task_delay = True, 0.0
+        self._machine.installer_hangs = self._machine.foreign_installer = False
+        self._machine.signature = None
+        if self._free is not None:
+            self._machine.files.drive("C:\\").free = self._free
+            self._free = None
+
+    def phase_written(self, process: Process, phase: JobPhase) -> None:
+        """Let happen what is to happen now that *process* has written down *phase*."""
+        name, happen = self._at_phase.pop(phase, ("", None))
+        if happen is not None:
+            self.note(name)
+            happen(process)
+
+    def _swap(self) -> None:
+        files = self._machine.files
+        folder = f"{self._machine.system.windows_directory}\\{STAGING_NAME}\\files\\".lower()
+        for path in files:
+            if path.lower().startswith(folder):
+                with contextlib.suppress(WindowsError_):
+                    files.append(path, b"swapped")
+
+
+class Host:
+    """One simulated server; made by :meth:`Lab.add_server`.
+
+    ``connection`` holds the keyword arguments of :func:`wsusfix.connect`.  Everything else looks into the server, or
+    changes it, from outside.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        machine: Machine,
+        wsus: Wsus,
+        *,
+        account: Account,
+        token: Token,
+        profile: str,
+    ) -> None:
+        self.name = name
+        self.faults = HostFaults(machine, self.reboot)
+        self._machine = machine
+        self._wsus = wsus
+        self._account = account
+        self._token = token
+        self._profile = profile
+        self._lock = threading.Lock()
+        self._jobs: dict[Process, Job] = {}
+        self._installations: list[Installation] = []
+        self._endpoint: Endpoint | None = None
+        machine.on_text = self._text_written
+        machine.on_restart = self.reboot
+
+    def __repr__(self) -> str:
+        return f"Host({self.name!r}, {self._machine.system.name}, {self._machine.architecture})"
+
+    # --- how it is reached ------------------------------------------------------------------------------------------
+
+    def listen(self, address: str, port: int, *, quotas: Quotas | None) -> None:
+        """Open the door at *address*.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        endpoint = Endpoint(
+            self,
+            address=address,
+            port=port,
+            accounts=Accounts([self._account]),
+            powershell_version=self._machine.powershell_version,
+            quotas=quotas,
+            faults=self.faults,
+        )
+        endpoint.start()
+        self._endpoint = endpoint
+
+    @property
+    def _door(self) -> Endpoint:
+        if self._endpoint is None:
+            raise RuntimeError(f"{self.name} has no endpoint")
+        return self._endpoint
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """Host, port, username and password, for :func:`wsusfix.connect`."""
+        return {
+            "host": self._door.address,
+            "port": self._door.port,
+            "username": self._account.name,
+            "password": self._account.password,
+        }
+
+    @property
+    def request_count(self) -> int:
+        """HTTP requests answered so far."""
+        return self._door.request_count
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of request bodies received so far."""
+        return self._door.bytes_received
+
+    @property
+    def latency(self) -> float:
+        """Seconds by which every answer is delayed."""
+        return self._door.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._door.latency = seconds
+
+    # --- what can be seen -------------------------------------------------------------------------------------------
+
+    @property
+    def dll_version(self) -> str | None:
+        """File version of the DLL that is the proof, as it lies there now; ``None`` without a WSUS server."""
+        return self._wsus.dll_version
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every detached job that ever began, in order, finished ones too."""
+        with self._lock:
+            return tuple(self._jobs.values())
+
+    @property
+    def installations(self) -> tuple[Installation, ...]:
+        """Every run of an installer that is over, in order, whatever came of it."""
+        with self._lock:
+            return tuple(self._installations)
+
+    @property
+    def files(self) -> FileSystem:
+        """The drives; iterate over it for every file's path."""
+        return self._machine.files
+
+    @property
+    def event_log(self) -> tuple[LogEntry, ...]:
+        """The entries of the Application event log."""
+        return tuple(self._machine.event_log)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The scheduled tasks there are."""
+        return self._machine.scheduler.tasks
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The processes that live."""
+        return self._machine.processes.all()
+
+    @property
+    def services(self) -> dict[str, str]:
+        """State by name of service; change it to stop one."""
+        return self._machine.services
+
+    @property
+    def staging_path(self) -> str:
+        """Where the library keeps its things on this server."""
+        return f"{self._machine.system.windows_directory}\\{STAGING_NAME}"
+
+    @property
+    def machine(self) -> Machine:
+        """The simulated Windows itself."""
+        return self._machine
+
+    # --- what can be done -------------------------------------------------------------------------------------------
+
+    @property
+    def install_seconds(self) -> float:
+        """How long an installer takes that does not say so itself."""
+        return self._machine.install_seconds
+
+    @install_seconds.setter
+    def install_seconds(self, seconds: float) -> None:
+        self._machine.install_seconds = seconds
+
+    def reboot(self, seconds: float = _RESTART_SECONDS) -> None:
+        """Restart: every connection, shell, process and job ends now, and nothing is reached for so many seconds."""
+        self._door.reboot(seconds)
+        self._machine.boot()
+
+    def close(self) -> None:
+        """End the server and everything that runs on it; again is allowed."""
+        if self._endpoint is not None:
+            self._endpoint.stop()
+        self._machine.close()
+
+    def session(self, cancelled: threading.Event | None = None) -> SimulatedWindows:
+        """A process of the account that connects, without any network; for looking at what a script would see."""
+        return self._machine.session(self._token, cancelled)
+
+    # --- what runs on it: this is the endpoint's runner and the scheduler's ------------------------------------------
+
+    def run(self, call: ScriptCall, output: Output) -> None:
+        """Answer one pipeline.
+
+        Raises:
+            TerminatingError: the script failed, or is none the lab knows.
+            PipelineStopped: it was stopped, or the server restarted under it.
+        """
+        try:
+            windows = self.session(call.stopped)
+        except ProcessEnded:
+            raise PipelineStopped from None
+        try:
+            output.write(self._answer(windows, call))
+        except ProcessEnded:
+            raise PipelineStopped from None
+        except WindowsError_ as error:
+            raise TerminatingError(error.message, exception=error.exception) from error
+        finally:
+            self._machine.processes.end(windows.process, 0)
+
+    def _answer(self, windows: SimulatedWindows, call: ScriptCall) -> object:
+        if call.is_script and call.script == _COPY:
+            return behaviours.copy(windows, call.arguments, call.input, self._profile)
+        try:
+            name = behaviours.recognise(call.script if call.is_script and len(call.commands) <= 1 else "")
+            contract = CONTRACTS[name]
+            if contract.is_job:
+                raise behaviours.UnknownScript(f"the script {name!r} is a job: it is staged, and run by a task")
+            parameters = call.parameters.get("Parameters")
+            if not isinstance(parameters, dict):
+                raise ContractError(f"script {name}: there is no hashtable Parameters")
+            contract.check_parameters(parameters)
+        except behaviours.UnknownScript as error:
+            raise TerminatingError(str(error), error_id="UnknownScript", category="NotImplemented") from error
+        except ContractError as error:
+            raise TerminatingError(str(error), error_id="ContractError", category="InvalidArgument") from error
+        return {"script": name, **behaviours.BEHAVIOURS[name](windows, parameters, call.input)}
+
+    def run_task(self, machine: Machine, process: Process, task: Task) -> int:
+        """Run the script of a scheduled task as *process*; the exit code of PowerShell."""
+        policy = machine.registry.get(advisory.POLICY_KEY, advisory.POLICY_VALUE)
+        data = machine.files.read(task.script)
+        if data is None or str(policy or "").lower() in advisory.BLOCKING_POLICIES:
+            return 1
+        try:
+            name = behaviours.recognise(data.decode("utf-8-sig").replace("\r\n", "\n"))
+        except (behaviours.UnknownScript, UnicodeDecodeError):
+            return 1
+        if name not in behaviours.JOBS:
+            return 1
+        folder = ntpath.dirname(task.script)
+        begun = Job(ntpath.basename(folder), name, process.token.account, time_text(machine.now()))
+        with self._lock:
+            self._jobs[process] = begun
+        code = 1
+        try:
+            behaviours.JOBS[name](SimulatedWindows(machine, process), folder)
+            code = 0
+        except WindowsError_:
+            code = 1  # what PowerShell ends with after an error that nobody caught
+        finally:
+            with self._lock:
+                ended = dataclasses.replace(self._jobs[process], ended=time_text(machine.now()), exit_code=code)
+                self._jobs[process] = ended
+        return code
+
+    def installation_ended(self, installation: Installation) -> None:
+        """Take note of the run of an installer."""
+        with self._lock:
+            self._installations.append(installation)
+
+    def _text_written(self, process: Process, path: str, text: str) -> None:
+        """Look for a job's state among the text files that are written."""
+        lines = text.splitlines()
+        if process not in self._jobs or not lines or not lines[0].startswith("phase="):
+            return
+        phase = lines[0].removeprefix("phase=")
+        with self._lock:
+            job = self._jobs[process]
+            self._jobs[process] = dataclasses.replace(job, phases=(*job.phases, phase))
+        if phase in {known.value for known in JobPhase}:
+            self.faults.phase_written(process, JobPhase(phase))
+
+
+class Lab:
+    """Simulated servers on loopback, for as long as the ``with`` block lasts."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Host] = {}
+        self._folder: Path | None = None
+        self._numbers = itertools.count(1)
+        self._port = 0
+        self._closed = False
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Lab({', '.join(self._hosts)})"
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The servers, in the order in which they were added."""
+        return tuple(self._hosts.values())
+
+    def add_server(
+        self,
+        name: str,
+        *,
+        os: str = "Windows Server 2008",
+        arch: str | None = None,
+        wsus: str | None = "3.0 SP1",
+        service_pack: int | None = None,
+        culture: str = "en-US",
+        database: str = "embedded",
+        neighbours: Sequence[str] = (),
+        administrator: bool = True,
+        session_allowed: bool = False,
+        pending_restart: bool = False,
+        free_space: int | None = None,
+        execution_policy: str | None = None,
+        powershell_version: str = "2.0",
+        clock_offset: float = 0.0,
+        quotas: Quotas | None = None,
+    ) -> Host:
+        """Stand up a server and open its endpoint.
+
+        Args:
+            name: the computer's name.
+            os: "Windows Server 2003", "Windows Server 2008", "Windows Server 2008 R2" or "Small Business Server 2003".
+            arch: "x86" or "x64"; ``None`` for the usual one of *os*.
+            wsus: ``None``, "console", "2.0", "2.0 SP1", "3.0 RTM", "3.0 SP1", "3.0 SP1 KB954960" or "3.0 SP2".
+            service_pack: of Windows; ``None`` for the last one.
+            culture: of the installed language: "en-US", "nb-NO", "de-DE" or "ja-JP".
+            database: "embedded", "local" or "remote".
+            neighbours: of "configmgr" and "essentials".
+            administrator: whether the account is one; if not, WinRM refuses its shell.
+            session_allowed: let the account in nevertheless, as a changed session configuration would.
+            pending_restart: whether Windows waits for a restart.
+            free_space: bytes free on the system drive.
+            execution_policy: set by group policy, "AllSigned" for example.
+            powershell_version: that the endpoint poses as.
+            clock_offset: seconds by which the server's clock is wrong.
+            quotas: of WinRM, in place of those of its version.
+
+        Raises:
+            ValueError: there is no such thing, or it does not go together with the rest.
+            OSError: no address and port could be had on loopback.
+        """
+        if self._closed:
+            raise ValueError("this lab is closed")
+        if not name or name in self._hosts:
+            raise ValueError(f"a server needs a name that no other has, not {name!r}")
+        release = _RELEASES[_one_of("os", os, _RELEASES)]
+        arch = arch or release.architectures[-1]
+        _one_of("arch", arch, release.architectures, os)
+        if wsus is not None:
+            _one_of("wsus", wsus, GENERATIONS)
+            _one_of("wsus", wsus, release.generations, os)
+        service_pack = release.service_pack if service_pack is None else service_pack
+        _one_of("service_pack", service_pack, release.builds, os)
+        _one_of("culture", culture, _PROGRAM_FILES)
+        _one_of("database", database, DATABASES)
+        for neighbour in neighbours:
+            _one_of("neighbour", neighbour, advisory.NEIGHBOUR_KEYS)
+        host = _stand_up(
+            name,
+            System(
+                os,
+                release.builds[service_pack],
+                service_pack,
+                release.caption,
+                release.suites,
+                release.suite_mask,
+                release.windows_directory,
+            ),
+            release.profiles,
+            arch=arch,
+            culture=culture,
+            wsus=wsus,
+            database=database,
+            neighbours=neighbours,
+            administrator=administrator,
+            session_allowed=session_allowed,
+        )
+        machine = host.machine
+        machine.powershell_version = powershell_version
+        machine.clock_offset = clock_offset
+        machine.boot_time += clock_offset
+        machine.registry.set(advisory.SUITE_KEY, **{advisory.SUITE_VALUE: list(release.suites)})
+        if pending_restart:
+            # The first mark came with Server 2008.
+            machine.registry.set(advisory.RESTART_KEYS[0 if machine.system.elevates else 1])
+        if execution_policy is not None:
+            machine.registry.set(advisory.POLICY_KEY, **{advisory.POLICY_VALUE: execution_policy})
+        if free_space is not None:
+            machine.files.drive("C:\\").free = free_space
+        self._open(host, quotas)
+        self._hosts[name] = host
+        return host
+
+    def package(
+        self,
+        name: str = advisory.PACKAGE_NAMES[advisory.Architecture.X64],
+        *,
+        arch: str = "x64",
+        size: int = 2 << 20,
+        exit_code: int = 0,
+        **more: Any,
+    ) -> Path:
+        """Write a stand-in of the update's package on the local disk; it is gone with the lab.
+
+        Args:
+            name: of the file; its suffix says which kind it is.
+            arch: processor that it is for.
+            size: in bytes.
+            exit_code: with which its installer ends where nothing else speaks against it.
+            more: as :func:`wsusfix.lab.packages.write_stand_in` takes it.
+        """
+        if self._closed:
+            raise ValueError("this lab is closed")
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="wsusfix-lab-"))
+        # A folder for each, so that one of the same name does not take the place of an earlier one.
+        folder = self._folder / str(next(self._numbers))
+        return packages.write_stand_in(folder, name, arch=arch, size=size, exit_code=exit_code, **more)
+
+    def close(self) -> None:
+        """End all servers and remove the packages; again is allowed."""
+        self._closed = True
+        for host in self._hosts.values():
+            host.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _open(self, host: Host, quotas: Quotas | None) -> None:
+        """Give *host* an address of its own and the port of the others, as far as that can be had."""
+        number = len(self._hosts) + 2
+        address = f"127.0.{number // 250}.{number % 250 or 250}"
+        for place, port in ((address, self._port), (address, 0)):
+            try:
+                host.listen(place, port, quotas=quotas)
+                break
+            except OSError:
+                continue  # the port is taken there, or loopback has one address only
+        else:
+            host.listen("127.0.0.1", 0, quotas=quotas)
+        self._port = self._port or host.connection["port"]
+
+
+def _one_of(what: str, wanted: Any, there: Any, where: str = "") -> Any:
+    """Return *wanted* if it is *there*.
+
+    Raises:
+        ValueError: it is not; says what is.
+    """
+    if wanted not in there:
+        on = f" on {where}" if where else ""
+        raise ValueError(f"there is no {what} {wanted!r}{on}: there are {', '.join(repr(each) for each in there)}")
+    return wanted
+
+
+def _stand_up(
+    name: str,
+    system: System,
+    profiles: str,
+    *,
+    arch: str,
+    culture: str,
+    wsus: str | None,
+    database: str,
+    neighbours: Sequence[str],
+    administrator: bool,
+    session_allowed: bool,
+) -> Host:
+    """Put a machine, its WSUS, its account and what runs on it together."""
+    machine = Machine(
+        name.upper(),
+        system,
+        architecture=arch,
+        culture=culture,
+        program_files=_PROGRAM_FILES[culture],
+        renames=(advisory.RENAME_KEY, advisory.RENAME_VALUE),
+        passing_keys=advisory.RESTART_KEYS,
+    )
+    account = Account(_USER, _PASSWORD, _DOMAIN, administrator=administrator or session_allowed)
+    groups = frozenset({EVERYONE, USERS, AUTHENTICATED_USERS} | ({ADMINISTRATORS} if administrator else set()))
+    token = Token(account.name, _SID, groups)
+    own = frozenset({SYSTEM_SID, ADMINISTRATORS, token.sid})
+    profile = f"{profiles}\\{_USER}"
+    machine.files.make_folders(f"{profile}\\Temp")
+    machine.files.protect(profile, Security(token.sid, own, own))
+    wsus_there = Wsus(machine, wsus, database=database, neighbours=neighbours)
+    host = Host(name, machine, wsus_there, account=account, token=token, profile=profile)
+    machine.programs = Installer(wsus_there, host.installation_ended)
+    machine.on_task = host.run_task
+    return host

@@ -1,0 +1,143 @@
+"""WSUS as it stands on a simulated server: a generation's registry values, files and services.
+
+All numbers and paths come from :mod:`wsusfix.advisory`.  This module refuses to know sessions and scripts; updates and
+approvals are not simulated yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from packaging.version import Version
+
+from wsusfix import advisory
+from wsusfix.advisory import InstallType
+from wsusfix.lab.filesystem import OF_WINDOWS
+from wsusfix.lab.windows import UNINSTALL_KEY, Machine
+
+__all__ = ["DATABASES", "GENERATIONS", "Generation", "Wsus"]
+
+#: Where the database may be.
+DATABASES: Final = ("embedded", "local", "remote")
+_UNFIXED: Final = advisory.VERSION_STRINGS["3.0 SP1"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One state of WSUS: what setup left in the registry and which DLL lies there (``""``: none)."""
+
+    version: str
+    dll: str
+    install_type: InstallType
+
+    @property
+    def server(self) -> bool:
+        """Whether there is a server, and not only the console."""
+        return self.install_type is not InstallType.CONSOLE
+
+
+def _server(version: str, dll: str | None = None) -> Generation:
+    old = Version(version).major == advisory.WSUS_2_MAJOR
+    return Generation(version, dll or version, InstallType.FULL_2 if old else InstallType.SERVER_3)
+
+
+#: Every state of WSUS that the lab can stand up, by the name it is asked for.
+GENERATIONS: Final[Mapping[str, Generation]] = MappingProxyType(
+    {
+        "console": Generation(_UNFIXED, "", InstallType.CONSOLE),
+        "2.0": _server(advisory.VERSION_STRINGS["2.0"]),
+        "2.0 SP1": _server(advisory.VERSION_STRINGS["2.0 SP1"]),
+        "3.0 RTM": _server(advisory.VERSION_STRINGS["3.0 RTM"]),
+        "3.0 SP1": _server(_UNFIXED),
+        "3.0 SP1 KB954960": _server(_UNFIXED, str(advisory.FIXED_DLL)),
+        # The product calls itself 3.2, its DLLs carry 3.1.7600 and the same last part.
+        "3.0 SP2": _server(
+            advisory.VERSION_STRINGS["3.0 SP2"],
+            f"3.1.{advisory.VERSION_STRINGS['3.0 SP2'].split('.', 2)[2]}",
+        ),
+    }
+)
+
+
+class Wsus:
+    """WSUS on one machine, absent (``None``) or of a generation."""
+
+    def __init__(
+        self, machine: Machine, generation: str | None, *, database: str, neighbours: Sequence[str] = ()
+    ) -> None:
+        self._machine = machine
+        self._generation = GENERATIONS[generation] if generation else None
+        self.target = f"{machine.program_files}\\{advisory.DEFAULT_TARGET}\\"
+        if self._generation is not None:
+            self._set_up(self._generation, database)
+        for name in neighbours:
+            machine.registry.set(advisory.NEIGHBOUR_KEYS[name])
+
+    def _set_up(self, generation: Generation, database: str) -> None:
+        machine = self._machine
+        setup: dict[str, str | int] = {
+            "InstallType": int(generation.install_type),
+            "VersionString": generation.version,
+            "TargetDir": self.target,
+        }
+        machine.files.make_folders(self.target.rstrip("\\"))
+        machine.files.protect(self.target.rstrip("\\"), OF_WINDOWS)
+        if generation.server:
+            old = generation.install_type in advisory.INSTALL_TYPES_2
+            instance = advisory.WMSDE_INSTANCE if old else advisory.EMBEDDED_INSTANCE
+            setup |= {
+                "ContentDir": "C:\\WSUS",
+                "SqlServerName": {
+                    "embedded": f"%computername%\\{instance}",
+                    "local": machine.name.upper(),
+                    "remote": "SQL01",
+                }[database],
+                "SqlDatabaseName": "SUSDB",
+                "PortNumber": 80,
+                "UsingSSL": 0,
+                "IISTargetWebSiteIndex": 1,
+                "LogFilePath": f"{self.target}LogFiles\\SoftwareDistribution.log",
+                "LogLevel": 1,
+                "WmsdeInstalled": int(database == "embedded"),
+            }
+            machine.services |= dict.fromkeys(advisory.SERVICES, "running")
+            machine.files.make_folders(self.dll_path.rpartition("\\")[0])
+            machine.files.create(self.dll_path, _dll(generation.dll), generation.dll)
+            if old:
+                machine.registry.set(f"{UNINSTALL_KEY}\\{advisory.WSUS_2_PRODUCT}")
+        machine.registry.set(advisory.SETUP_KEY, **setup)
+
+    @property
+    def dll_path(self) -> str:
+        """Where the DLL is, or would be."""
+        return f"{self.target}{advisory.CLIENT_DLL}"
+
+    @property
+    def dll_version(self) -> str | None:
+        """File version of the DLL that lies there now."""
+        return self._machine.files.version(self.dll_path)
+
+    @property
+    def takes_update(self) -> bool:
+        """Whether the update's target is there: WSUS 3.0 SP1, as server."""
+        generation = self._generation
+        return generation is not None and generation.server and generation.version == _UNFIXED
+
+    def install_update(self) -> None:
+        """Put the fixed DLL in its place."""
+        version = str(advisory.FIXED_DLL)
+        self._machine.files.replace(self.dll_path, _dll(version), version)
+
+    def install_update_at_restart(self) -> None:
+        """Put the fixed DLL beside the old one, which is in use, and let the restart exchange them."""
+        version = str(advisory.FIXED_DLL)
+        waiting = f"{self.dll_path}.new"
+        self._machine.files.replace(waiting, _dll(version), version)
+        self._machine.rename_at_restart(waiting, self.dll_path)
+
+
+def _dll(version: str) -> bytes:
+    return f"stand-in of a simulated server for a DLL of version {version}".encode()

@@ -1,0 +1,935 @@
+# The one file that touches Windows: small functions, one question or deed each.
+# They know nothing of WSUS; a missing thing is $null or $false, a failure is thrown.
+# Times are text in UTC, sizes are decimal text, and no decision rests on localised text.
+
+function ConvertTo-UtcText {
+    param([System.DateTime] $Time)
+    return $Time.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture)
+}
+
+function ConvertTo-PlainText {
+    param($Value)
+    return [System.Convert]::ToString($Value, [System.Globalization.CultureInfo]::InvariantCulture)
+}
+
+function Get-ErrorText {
+    param($Exception)
+    $cause = $Exception.GetBaseException()
+    $code = [System.Runtime.InteropServices.Marshal]::GetHRForException($cause)
+    return '0x' + $code.ToString('X8') + ' ' + $cause.Message
+}
+
+function Open-MachineKey {
+    param([string] $Key)
+    # A 32-bit process on 64-bit Windows is shown another registry, and .NET 2.0 cannot ask for the real one.
+    if ($null -ne [System.Environment]::GetEnvironmentVariable('PROCESSOR_ARCHITEW6432')) {
+        throw 'this is a 32-bit PowerShell on a 64-bit Windows: the 64-bit session configuration is needed'
+    }
+    return [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey($Key)
+}
+
+function Test-RegistryKey {
+    param([string] $Key)
+    $opened = Open-MachineKey $Key
+    if ($null -eq $opened) {
+        return $false
+    }
+    $opened.Close()
+    return $true
+}
+
+function Get-RegistryValue {
+    param([string] $Key, [string] $Name)
+    $opened = Open-MachineKey $Key
+    if ($null -eq $opened) {
+        return $null
+    }
+    try {
+        $value = $opened.GetValue($Name, $null)
+    }
+    finally {
+        $opened.Close()
+    }
+    if ($null -eq $value) {
+        return $null
+    }
+    if ($value -is [array]) {
+        return ($value -join "`n")
+    }
+    # A DWORD has no sign; .NET reads it as if it had one.
+    if ($value -is [int] -and $value -lt 0) {
+        $value = [long] $value + 4294967296
+    }
+    return (ConvertTo-PlainText $value)
+}
+
+function Get-OperatingSystem {
+    $system = Get-WmiObject -Class Win32_OperatingSystem
+    $suites = $system.OSProductSuite
+    if ($null -eq $suites) {
+        $suites = $system.SuiteMask
+    }
+    return @{
+        version = [string] $system.Version
+        service_pack = [int] $system.ServicePackMajorVersion
+        product_type = [int] $system.ProductType
+        suite_mask = (ConvertTo-PlainText ([long] $suites))
+        caption = ([string] $system.Caption).Trim()
+        boot_time = (ConvertTo-UtcText ([System.Management.ManagementDateTimeConverter]::ToDateTime($system.LastBootUpTime)))
+    }
+}
+
+function Get-ProcessorArchitecture {
+    $name = [System.Environment]::GetEnvironmentVariable('PROCESSOR_ARCHITEW6432')
+    if ($null -eq $name) {
+        $name = [System.Environment]::GetEnvironmentVariable('PROCESSOR_ARCHITECTURE')
+    }
+    if ($name -eq 'AMD64') {
+        return 'x64'
+    }
+    return ([string] $name).ToLowerInvariant()
+}
+
+function Get-CultureName {
+    return [System.Globalization.CultureInfo]::InstalledUICulture.Name
+}
+
+function Get-ComputerName {
+    return [System.Environment]::MachineName
+}
+
+function Get-WindowsDirectory {
+    # Asked of Windows, not of the environment, which the caller may have changed.
+    return [System.IO.Path]::GetDirectoryName([System.Environment]::SystemDirectory)
+}
+
+function Get-ProgramFilesDirectory {
+    return [System.Environment]::GetFolderPath([System.Environment+SpecialFolder]::ProgramFiles)
+}
+
+function Get-Clock {
+    return (ConvertTo-UtcText ([System.DateTime]::UtcNow))
+}
+
+function Get-PowerShellVersion {
+    return $PSVersionTable.PSVersion.ToString()
+}
+
+function Get-SessionIdentity {
+    $identity = [System.Security.Principal.WindowsIdentity]::GetCurrent()
+    $principal = New-Object System.Security.Principal.WindowsPrincipal($identity)
+    $administrators = New-Object System.Security.Principal.SecurityIdentifier('S-1-5-32-544')
+    # Windows does not tell every account how its logon was authenticated.
+    $authentication = ''
+    try {
+        $authentication = [string] $identity.AuthenticationType
+    }
+    catch {
+        $authentication = ''
+    }
+    return @{
+        account = [string] $identity.Name
+        sid = [string] $identity.User.Value
+        authentication = $authentication
+        administrator = [bool] $principal.IsInRole($administrators)
+    }
+}
+
+function Test-InstallerBusy {
+    # Windows Installer has this mutex while it carries out an installation.
+    try {
+        $mutex = [System.Threading.Mutex]::OpenExisting('Global\_MSIExecute')
+        $mutex.Close()
+        return $true
+    }
+    catch {
+        $cause = $_.Exception.GetBaseException()
+        if ($cause -is [System.Threading.WaitHandleCannotBeOpenedException]) {
+            return $false
+        }
+        if ($cause -is [System.UnauthorizedAccessException]) {
+            return $true
+        }
+        throw
+    }
+}
+
+function Get-FileVersion {
+    param([string] $Path)
+    if (-not (Test-File $Path)) {
+        return $null
+    }
+    $info = [System.Diagnostics.FileVersionInfo]::GetVersionInfo($Path)
+    $parts = @($info.FileMajorPart, $info.FileMinorPart, $info.FileBuildPart, $info.FilePrivatePart)
+    $version = $parts -join '.'
+    if ($version -eq '0.0.0.0') {
+        return ''
+    }
+    return $version
+}
+
+function Get-ServiceStatus {
+    param([string] $Name)
+    foreach ($service in @(Get-Service)) {
+        if ($service.Name -eq $Name) {
+            switch ([string] $service.Status) {
+                'Running' { return 'running' }
+                'Stopped' { return 'stopped' }
+                'StartPending' { return 'start_pending' }
+                'StopPending' { return 'stop_pending' }
+                'Paused' { return 'paused' }
+                'PausePending' { return 'pause_pending' }
+                'ContinuePending' { return 'continue_pending' }
+            }
+            return 'unknown'
+        }
+    }
+    return $null
+}
+
+function Get-FreeSpace {
+    param([string] $Path)
+    $drive = New-Object System.IO.DriveInfo([System.IO.Path]::GetPathRoot($Path))
+    return (ConvertTo-PlainText $drive.AvailableFreeSpace)
+}
+
+function Test-MsiProduct {
+    param([string] $Code)
+    $native = 'SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall\' + $Code
+    $other = 'SOFTWARE\Wow6432Node\Microsoft\Windows\CurrentVersion\Uninstall\' + $Code
+    return ((Test-RegistryKey $native) -or (Test-RegistryKey $other))
+}
+
+function Get-CreationText {
+    param($Process)
+    try {
+        $created = $Process.StartTime.ToUniversalTime()
+        return (ConvertTo-PlainText $created.Ticks)
+    }
+    catch {
+        # It is there and hides its times: the empty text says that nobody can tell which one it is.
+        return ''
+    }
+}
+
+function Get-ProcessCreated {
+    param([int] $ProcessId)
+    try {
+        $process = [System.Diagnostics.Process]::GetProcessById($ProcessId)
+    }
+    catch {
+        if ($_.Exception.GetBaseException() -is [System.ArgumentException]) {
+            return $null
+        }
+        throw
+    }
+    $created = Get-CreationText $process
+    $process.Close()
+    return $created
+}
+
+function Get-OwnProcess {
+    $process = [System.Diagnostics.Process]::GetCurrentProcess()
+    return @{
+        pid = [int] $process.Id
+        created = (Get-CreationText $process)
+    }
+}
+
+function Test-FolderProcess {
+    param([string] $Folder)
+    $wanted = $Folder.TrimEnd('\') + '\'
+    foreach ($process in @(Get-WmiObject -Class Win32_Process -EnableAllPrivileges)) {
+        if ($process.ProcessId -eq $PID) {
+            continue
+        }
+        foreach ($text in @($process.ExecutablePath, $process.CommandLine)) {
+            if ($null -eq $text) {
+                continue
+            }
+            if ($text.IndexOf($wanted, [System.StringComparison]::OrdinalIgnoreCase) -ge 0) {
+                return $true
+            }
+        }
+    }
+    return $false
+}
+
+function Get-ProcessTime {
+    param([int] $ProcessId)
+    $all = @(Get-WmiObject -Class Win32_Process -EnableAllPrivileges)
+    # Windows Installer works in a service, which is nobody's child.
+    $wanted = @($ProcessId)
+    foreach ($process in $all) {
+        if ($process.Name -eq 'msiexec.exe' -and $wanted -notcontains [int] $process.ProcessId) {
+            $wanted += [int] $process.ProcessId
+        }
+    }
+    $lives = $false
+    $total = [long] 0
+    for ($index = 0; $index -lt $wanted.Length; $index++) {
+        foreach ($process in $all) {
+            $number = [int] $process.ProcessId
+            if ($number -eq $wanted[$index]) {
+                $total += [long] $process.KernelModeTime + [long] $process.UserModeTime
+                if ($index -eq 0) {
+                    $lives = $true
+                }
+            }
+            elseif ([int] $process.ParentProcessId -eq $wanted[$index] -and $wanted -notcontains $number) {
+                $wanted += $number
+            }
+        }
+    }
+    if (-not $lives) {
+        return ''
+    }
+    return (ConvertTo-PlainText $total)
+}
+
+function Test-File {
+    param([string] $Path)
+    return [System.IO.File]::Exists($Path)
+}
+
+function Test-Folder {
+    param([string] $Path)
+    return [System.IO.Directory]::Exists($Path)
+}
+
+function Test-ReparsePoint {
+    param([string] $Path)
+    return (([int] [System.IO.File]::GetAttributes($Path) -band 1024) -ne 0)
+}
+
+function Get-FolderEntries {
+    param([string] $Path)
+    if (-not (Test-Folder $Path)) {
+        return
+    }
+    $entries = [System.IO.Directory]::GetFileSystemEntries($Path)
+    [System.Array]::Sort($entries, [System.StringComparer]::Ordinal)
+    foreach ($entry in $entries) {
+        [System.IO.Path]::GetFileName($entry)
+    }
+}
+
+function Open-SharedFile {
+    param([string] $Path)
+    $share = [System.IO.FileShare] 'ReadWrite, Delete'
+    return [System.IO.File]::Open($Path, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read, $share)
+}
+
+function Get-FileLength {
+    param([string] $Path)
+    if (-not (Test-File $Path)) {
+        return $null
+    }
+    $file = New-Object System.IO.FileInfo($Path)
+    return (ConvertTo-PlainText $file.Length)
+}
+
+function New-Sha256 {
+    try {
+        return (New-Object System.Security.Cryptography.SHA256Managed)
+    }
+    catch {
+        # The FIPS policy forbids the managed class; the one that it allows comes with .NET 3.5.
+        [void] [System.Reflection.Assembly]::Load(
+            'System.Core, Version=3.5.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089')
+        return (New-Object System.Security.Cryptography.SHA256CryptoServiceProvider)
+    }
+}
+
+function Get-FileSha256 {
+    param([string] $Path)
+    if (-not (Test-File $Path)) {
+        return $null
+    }
+    $algorithm = New-Sha256
+    $stream = Open-SharedFile $Path
+    try {
+        $hash = $algorithm.ComputeHash($stream)
+    }
+    finally {
+        $stream.Close()
+    }
+    return [System.BitConverter]::ToString($hash).Replace('-', '').ToLowerInvariant()
+}
+
+function Read-TextFile {
+    param([string] $Path)
+    if (-not (Test-File $Path)) {
+        return $null
+    }
+    $buffer = New-Object byte[] 65536
+    $length = 0
+    $stream = Open-SharedFile $Path
+    try {
+        do {
+            $read = $stream.Read($buffer, $length, $buffer.Length - $length)
+            $length += $read
+        } while ($read -gt 0)
+    }
+    finally {
+        $stream.Close()
+    }
+    return [System.Text.Encoding]::UTF8.GetString($buffer, 0, $length)
+}
+
+function Read-FileTail {
+    param([string] $Path, [int] $Bytes)
+    if (-not (Test-File $Path)) {
+        return ''
+    }
+    $encoding = [System.Text.Encoding]::UTF8
+    $stream = Open-SharedFile $Path
+    try {
+        $mark = New-Object byte[] 2
+        $marked = $stream.Read($mark, 0, 2)
+        $start = [System.Math]::Max([long] 0, $stream.Length - $Bytes)
+        if ($marked -eq 2 -and $mark[0] -eq 255 -and $mark[1] -eq 254) {
+            # Windows Installer writes its logs so; a tail begins at a whole character.
+            $encoding = [System.Text.Encoding]::Unicode
+            $start += $start % 2
+        }
+        [void] $stream.Seek($start, [System.IO.SeekOrigin]::Begin)
+        $buffer = New-Object byte[] $Bytes
+        $length = 0
+        do {
+            $read = $stream.Read($buffer, $length, $buffer.Length - $length)
+            $length += $read
+        } while ($read -gt 0)
+    }
+    finally {
+        $stream.Close()
+    }
+    return $encoding.GetString($buffer, 0, $length).TrimStart([char] 65279)
+}
+
+function Add-NewFile {
+    param([string] $Path, [byte[]] $Bytes)
+    # Readers see a part of it at worst, and nobody else can have made it.
+    try {
+        $stream = New-Object System.IO.FileStream($Path, [System.IO.FileMode]::CreateNew, [System.IO.FileAccess]::Write,
+            [System.IO.FileShare]::Read, 4096, [System.IO.FileOptions]::WriteThrough)
+    }
+    catch {
+        if ((Test-File $Path) -or (Test-Folder $Path)) {
+            return $false
+        }
+        throw
+    }
+    try {
+        $stream.Write($Bytes, 0, $Bytes.Length)
+    }
+    finally {
+        $stream.Close()
+    }
+    return $true
+}
+
+function Add-TextFile {
+    param([string] $Path, [string] $Text)
+    $encoding = New-Object System.Text.UTF8Encoding($false)
+    $bytes = $encoding.GetBytes($Text)
+    return (Add-NewFile $Path $bytes)
+}
+
+function Add-ScriptFile {
+    param([string] $Path, [string] $Text)
+    # Without the mark PowerShell 2.0 reads a script in the code page of the system.
+    $encoding = New-Object System.Text.UTF8Encoding($false)
+    $lines = $Text.Replace("`r`n", "`n").Replace("`n", "`r`n")
+    $bytes = $encoding.GetBytes([string] [char] 65279 + $lines)
+    if (-not (Add-NewFile $Path $bytes)) {
+        throw ('there is a file already: ' + $Path)
+    }
+}
+
+function Add-BinaryFile {
+    param([string] $Path, [byte[]] $Bytes)
+    $stream = [System.IO.File]::Open($Path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write,
+        [System.IO.FileShare]::Read)
+    try {
+        $stream.Write($Bytes, 0, $Bytes.Length)
+    }
+    finally {
+        $stream.Close()
+    }
+}
+
+function Join-Files {
+    param($Sources, [string] $Target)
+    $buffer = New-Object byte[] 262144
+    $joined = [System.IO.File]::Open($Target, [System.IO.FileMode]::CreateNew, [System.IO.FileAccess]::Write,
+        [System.IO.FileShare]::Read)
+    try {
+        foreach ($source in @($Sources)) {
+            $stream = Open-SharedFile $source
+            try {
+                do {
+                    $read = $stream.Read($buffer, 0, $buffer.Length)
+                    $joined.Write($buffer, 0, $read)
+                } while ($read -gt 0)
+            }
+            finally {
+                $stream.Close()
+            }
+        }
+    }
+    finally {
+        $joined.Close()
+    }
+}
+
+function Move-FileToNew {
+    param([string] $From, [string] $To)
+    try {
+        [System.IO.File]::Move($From, $To)
+    }
+    catch {
+        if ((Test-File $To) -or (Test-Folder $To)) {
+            return $false
+        }
+        throw
+    }
+    return $true
+}
+
+function Remove-File {
+    param([string] $Path)
+    if (Test-File $Path) {
+        # Unpacked files are often marked read-only, which keeps them from being deleted.
+        [System.IO.File]::SetAttributes($Path, [System.IO.FileAttributes]::Normal)
+        [System.IO.File]::Delete($Path)
+    }
+}
+
+function Remove-Tree {
+    param([string] $Path)
+    if (-not (Test-Folder $Path)) {
+        return
+    }
+    # Of a link only the link goes; what it leads to is somebody else's.
+    if (Test-ReparsePoint $Path) {
+        [System.IO.Directory]::Delete($Path, $false)
+        return
+    }
+    $trouble = ''
+    foreach ($name in @(Get-FolderEntries $Path)) {
+        $inner = $Path + '\' + $name
+        try {
+            if (Test-Folder $inner) {
+                Remove-Tree $inner
+            }
+            else {
+                Remove-File $inner
+            }
+        }
+        catch {
+            $trouble = $_.Exception.GetBaseException().Message
+        }
+    }
+    if ($trouble -ne '') {
+        throw $trouble
+    }
+    [System.IO.File]::SetAttributes($Path, [System.IO.FileAttributes]::Normal)
+    [System.IO.Directory]::Delete($Path, $false)
+}
+
+function New-PlainFolder {
+    param([string] $Path)
+    [void] [System.IO.Directory]::CreateDirectory($Path)
+}
+
+function New-ClosedFolder {
+    param([string] $Path)
+    $inherit = [System.Security.AccessControl.InheritanceFlags] 'ContainerInherit, ObjectInherit'
+    $none = [System.Security.AccessControl.PropagationFlags]::None
+    $full = [System.Security.AccessControl.FileSystemRights]::FullControl
+    $allow = [System.Security.AccessControl.AccessControlType]::Allow
+    $security = New-Object System.Security.AccessControl.DirectorySecurity
+    $security.SetAccessRuleProtection($true, $false)
+    foreach ($text in @('S-1-5-18', 'S-1-5-32-544')) {
+        $sid = New-Object System.Security.Principal.SecurityIdentifier($text)
+        $rule = New-Object System.Security.AccessControl.FileSystemAccessRule($sid, $full, $inherit, $none, $allow)
+        $security.AddAccessRule($rule)
+    }
+    $owner = New-Object System.Security.Principal.SecurityIdentifier('S-1-5-32-544')
+    $security.SetOwner($owner)
+    [void] [System.IO.Directory]::CreateDirectory($Path, $security)
+}
+
+function Get-FolderTrust {
+    param([string] $Path)
+    if (Test-File $Path) {
+        return 'staging_is_file'
+    }
+    if (-not (Test-Folder $Path)) {
+        return 'absent'
+    }
+    if (Test-ReparsePoint $Path) {
+        return 'staging_reparse'
+    }
+    $trusted = @('S-1-5-18', 'S-1-5-32-544')
+    $sids = [System.Security.Principal.SecurityIdentifier]
+    $security = [System.IO.Directory]::GetAccessControl($Path)
+    if ($trusted -notcontains $security.GetOwner($sids).Value) {
+        return 'staging_owner'
+    }
+    if (-not $security.AreAccessRulesProtected) {
+        return 'staging_acl'
+    }
+    foreach ($rule in $security.GetAccessRules($true, $true, $sids)) {
+        $allows = $rule.AccessControlType -eq [System.Security.AccessControl.AccessControlType]::Allow
+        if ($allows -and $trusted -notcontains $rule.IdentityReference.Value) {
+            return 'staging_acl'
+        }
+    }
+    return ''
+}
+
+function Lock-File {
+    param([string] $Path)
+    # Open for reading and shared for reading: it can be started, and neither changed nor replaced.
+    return [System.IO.File]::Open($Path, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read,
+        [System.IO.FileShare]::Read)
+}
+
+function Unlock-File {
+    param($Handle)
+    $Handle.Close()
+}
+
+function Save-Parameters {
+    param([string] $Path, $Parameters)
+    Export-Clixml -Path $Path -InputObject $Parameters -Depth 4
+}
+
+function Read-Parameters {
+    param([string] $Path)
+    return (Import-Clixml -Path $Path)
+}
+
+function Test-OldScheduler {
+    # Before version 6.0 there is no Schedule.Service.
+    return ([System.Environment]::OSVersion.Version.Major -lt 6)
+}
+
+function Get-TaskFolder {
+    param($Service)
+    [void] $Service.Connect()
+    return $Service.GetFolder('\')
+}
+
+function Invoke-Schtasks {
+    param([string] $Arguments)
+    # Only its exit code counts: its words are localised.  Closed input answers every question it might ask.
+    $start = New-Object System.Diagnostics.ProcessStartInfo
+    $start.FileName = (Get-WindowsDirectory) + '\System32\schtasks.exe'
+    $start.Arguments = $Arguments
+    $start.UseShellExecute = $false
+    $start.CreateNoWindow = $true
+    $start.RedirectStandardInput = $true
+    $start.RedirectStandardOutput = $true
+    $start.RedirectStandardError = $true
+    $process = [System.Diagnostics.Process]::Start($start)
+    $process.StandardInput.Close()
+    $process.BeginOutputReadLine()
+    $process.BeginErrorReadLine()
+    if (-not $process.WaitForExit(60000)) {
+        $process.Kill()
+        return 'schtasks.exe did not end within 60 seconds'
+    }
+    if ($process.ExitCode -ne 0) {
+        return 'schtasks.exe ended with exit code ' + (ConvertTo-PlainText $process.ExitCode)
+    }
+    return ''
+}
+
+function Register-SystemTask {
+    param([string] $Name, [string] $Script)
+    if ($Script.Contains(' ') -or $Script.Contains('"')) {
+        return 'the path of the script has a blank or a quotation mark: ' + $Script
+    }
+    $program = (Get-WindowsDirectory) + '\System32\WindowsPowerShell\v1.0\powershell.exe'
+    $arguments = '-NoLogo -NoProfile -NonInteractive -ExecutionPolicy RemoteSigned -File ' + $Script
+    try {
+        [void] (Remove-SystemTask $Name)
+        if (Test-OldScheduler) {
+            $command = $program + ' ' + $arguments
+            if ($command.Length -gt 260) {
+                return 'the command line is too long for schtasks.exe: ' + $command
+            }
+            # Midnight of today is over, so that the task fires only when it is told to.
+            # Which form of a time is understood depends on the version.
+            $trouble = ''
+            foreach ($time in @('00:00:00', '00:00')) {
+                $trouble = Invoke-Schtasks ('/create /tn ' + $Name + ' /tr "' + $command + '" /sc ONCE /st ' + $time +
+                    ' /ru SYSTEM /f')
+                if ($trouble -eq '') {
+                    break
+                }
+            }
+            return $trouble
+        }
+        $service = New-Object -ComObject Schedule.Service
+        $folder = Get-TaskFolder $service
+        $task = $service.NewTask(0)
+        # 5: a service account, 1: highest privileges.
+        $task.Principal.UserId = 'S-1-5-18'
+        $task.Principal.LogonType = 5
+        $task.Principal.RunLevel = 1
+        # 2: no second instance; priority 7, the usual one, slows installers down; PT0S is no limit of time.
+        $task.Settings.MultipleInstances = 2
+        $task.Settings.Priority = 5
+        $task.Settings.ExecutionTimeLimit = 'PT0S'
+        $task.Settings.DisallowStartIfOnBatteries = $false
+        $task.Settings.StopIfGoingOnBatteries = $false
+        $task.Settings.RunOnlyIfIdle = $false
+        $task.Settings.IdleSettings.StopOnIdleEnd = $false
+        $task.Settings.AllowDemandStart = $true
+        $task.Settings.Enabled = $true
+        $action = $task.Actions.Create(0)
+        $action.Path = $program
+        $action.Arguments = $arguments
+        # 6: create or replace.
+        [void] $folder.RegisterTaskDefinition($Name, $task, 6, $null, $null, 5)
+        return ''
+    }
+    catch {
+        return (Get-ErrorText $_.Exception)
+    }
+}
+
+function Start-SystemTask {
+    param([string] $Name)
+    try {
+        if (Test-OldScheduler) {
+            return (Invoke-Schtasks ('/run /tn ' + $Name))
+        }
+        $folder = Get-TaskFolder (New-Object -ComObject Schedule.Service)
+        [void] $folder.GetTask($Name).Run($null)
+        return ''
+    }
+    catch {
+        return (Get-ErrorText $_.Exception)
+    }
+}
+
+function Test-SystemTask {
+    param([string] $Name)
+    if (Test-OldScheduler) {
+        return (Test-File ((Get-WindowsDirectory) + '\Tasks\' + $Name + '.job'))
+    }
+    $folder = Get-TaskFolder (New-Object -ComObject Schedule.Service)
+    # 1: hidden ones too.
+    foreach ($task in $folder.GetTasks(1)) {
+        if ($task.Name -eq $Name) {
+            return $true
+        }
+    }
+    return $false
+}
+
+function Remove-SystemTask {
+    param([string] $Name)
+    if (-not (Test-SystemTask $Name)) {
+        return $false
+    }
+    if (Test-OldScheduler) {
+        $trouble = Invoke-Schtasks ('/delete /tn ' + $Name + ' /f')
+        if ($trouble -ne '') {
+            throw $trouble
+        }
+        return $true
+    }
+    $folder = Get-TaskFolder (New-Object -ComObject Schedule.Service)
+    [void] $folder.DeleteTask($Name, 0)
+    return $true
+}
+
+function Get-SigningTime {
+    param([string] $Path)
+    # The counter-signature's time of a program file; a hint, so whatever keeps it from being read gives ''.
+    $stream = Open-SharedFile $Path
+    try {
+        [void] [System.Reflection.Assembly]::Load(
+            'System.Security, Version=2.0.0.0, Culture=neutral, PublicKeyToken=b03f5f7f11d50a3a')
+        $reader = New-Object System.IO.BinaryReader($stream)
+        $stream.Position = 60
+        $optional = $reader.ReadInt32() + 24
+        $stream.Position = $optional
+        # The directories begin at 96, in a 64-bit program (523) at 112; the fifth of them is the signature's.
+        $directory = $optional + 128
+        if ($reader.ReadUInt16() -eq 523) {
+            $directory = $optional + 144
+        }
+        $stream.Position = $directory
+        $place = $reader.ReadUInt32()
+        if ($place -eq 0) {
+            return ''
+        }
+        $stream.Position = $place
+        $length = $reader.ReadInt32()
+        [void] $reader.ReadInt32()
+        $message = New-Object System.Security.Cryptography.Pkcs.SignedCms
+        $message.Decode($reader.ReadBytes($length - 8))
+        foreach ($counter in $message.SignerInfos[0].CounterSignerInfos) {
+            foreach ($attribute in $counter.SignedAttributes) {
+                foreach ($value in $attribute.Values) {
+                    if ($value -is [System.Security.Cryptography.Pkcs.Pkcs9SigningTime]) {
+                        return (ConvertTo-UtcText $value.SigningTime)
+                    }
+                }
+            }
+        }
+        return ''
+    }
+    catch {
+        return ''
+    }
+    finally {
+        $stream.Close()
+    }
+}
+
+function Get-PackageSignature {
+    param([string] $Path, $Roots, [int] $Seconds)
+    # It may ask the network for revocation and root lists for minutes, so it has a runspace of its own and a deadline.
+    $check = {
+        param($Path, $Roots)
+        $ErrorActionPreference = 'Stop'
+        $found = @{ status = 'unverifiable'; signer = ''; root = ''; detail = '' }
+        $signature = Get-AuthenticodeSignature -FilePath $Path
+        $outcome = [string] $signature.Status
+        $found.detail = 'file: ' + $outcome
+        if (@('NotSigned', 'HashMismatch', 'NotTrusted') -contains $outcome) {
+            $found.status = 'invalid'
+            return $found
+        }
+        if ($null -eq $signature.SignerCertificate) {
+            return $found
+        }
+        $found.signer = [string] $signature.SignerCertificate.Subject
+        $chain = New-Object System.Security.Cryptography.X509Certificates.X509Chain
+        $policy = $chain.ChainPolicy
+        $policy.RevocationMode = [System.Security.Cryptography.X509Certificates.X509RevocationMode]::Online
+        $policy.RevocationFlag = [System.Security.Cryptography.X509Certificates.X509RevocationFlag]::ExcludeRoot
+        # The certificate must be for signing code.
+        $usage = New-Object System.Security.Cryptography.Oid('1.3.6.1.5.5.7.3.3')
+        [void] $policy.ApplicationPolicy.Add($usage)
+        # The certificates between signer and root come with the signature.
+        try {
+            $policy.ExtraStore.Import($Path)
+        }
+        catch {
+            $found.detail += ', no certificates in the file'
+        }
+        [void] $chain.Build($signature.SignerCertificate)
+        $flags = 0
+        foreach ($status in @($chain.ChainStatus)) {
+            $flags = $flags -bor [int] $status.Status
+        }
+        $names = [System.Security.Cryptography.X509Certificates.X509ChainStatusFlags] $flags
+        $found.detail += ', chain: ' + [string] $names
+        $elements = $chain.ChainElements
+        # 65536: the chain has no end here.
+        if (($flags -band 65536) -eq 0) {
+            $found.root = [string] $elements[$elements.Count - 1].Certificate.Thumbprint
+            if (@($Roots) -notcontains $found.root) {
+                $found.status = 'invalid'
+                return $found
+            }
+        }
+        # 65436: revoked, badly signed, of another use, going in circles, or against a constraint or policy.
+        # Times are not looked at: the verdict on the file has weighed them against the time stamp.
+        if (($flags -band 65436) -ne 0) {
+            $found.status = 'invalid'
+            return $found
+        }
+        # 16842848: no end, a root that is not trusted here, revocation unknown or out of reach.
+        if ($outcome -ceq 'Valid' -and ($flags -band 16842848) -eq 0) {
+            $found.status = 'valid'
+        }
+        return $found
+    }
+    $answer = @{ status = 'unverifiable'; signer = ''; root = ''; signed_at = ''; detail = '' }
+    try {
+        $shell = [System.Management.Automation.PowerShell]::Create()
+        [void] $shell.AddScript($check.ToString()).AddArgument($Path).AddArgument($Roots)
+        $running = $shell.BeginInvoke()
+        if ($running.AsyncWaitHandle.WaitOne($Seconds * 1000, $false)) {
+            $results = $shell.EndInvoke($running)
+            $found = $results[0]
+            foreach ($name in @('status', 'signer', 'root', 'detail')) {
+                $answer[$name] = [string] $found.$name
+            }
+        }
+        else {
+            $answer.detail = 'not checked within ' + (ConvertTo-PlainText $Seconds) + ' seconds'
+        }
+    }
+    catch {
+        $answer.status = 'unverifiable'
+        $answer.detail = Get-ErrorText $_.Exception
+    }
+    $answer.signed_at = Get-SigningTime $Path
+    return $answer
+}
+
+function Start-Installer {
+    param([string] $Program, [string] $Arguments, [string] $Temp)
+    $start = New-Object System.Diagnostics.ProcessStartInfo
+    $start.FileName = $Program
+    $start.Arguments = $Arguments
+    $start.WorkingDirectory = $Temp
+    $start.UseShellExecute = $false
+    $start.CreateNoWindow = $true
+    $start.EnvironmentVariables['TEMP'] = $Temp
+    $start.EnvironmentVariables['TMP'] = $Temp
+    $process = [System.Diagnostics.Process]::Start($start)
+    return @{
+        pid = [int] $process.Id
+        created = (Get-CreationText $process)
+        process = $process
+    }
+}
+
+function Wait-Installer {
+    param($Handle, [int] $Milliseconds)
+    return $Handle.WaitForExit($Milliseconds)
+}
+
+function Get-InstallerExitCode {
+    param($Handle)
+    return (ConvertTo-PlainText $Handle.ExitCode)
+}
+
+function Write-ApplicationLog {
+    param([string] $Source, [string] $Text, [bool] $Failed)
+    try {
+        if (-not [System.Diagnostics.EventLog]::SourceExists($Source)) {
+            [System.Diagnostics.EventLog]::CreateEventSource($Source, 'Application')
+        }
+        $kind = [System.Diagnostics.EventLogEntryType]::Information
+        if ($Failed) {
+            $kind = [System.Diagnostics.EventLogEntryType]::Error
+        }
+        # An entry holds about 32,000 characters.
+        if ($Text.Length -gt 16000) {
+            $Text = $Text.Substring(0, 16000)
+        }
+        [System.Diagnostics.EventLog]::WriteEntry($Source, $Text, $kind, 1)
+        return $true
+    }
+    catch {
+        return $false
+    }
+}
+
+function Wait-Seconds {
+    param([double] $Seconds)
+    [System.Threading.Thread]::Sleep([int] ($Seconds * 1000))
+}
