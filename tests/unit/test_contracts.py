@@ -182,7 +182,8 @@ def test_no_answer_whatever_ends_in_another_error_than_the_contracts(changes: di
     try:
         read = FACTS.read({**builders.answer(), **changes})
     except ContractError as error:
-        assert str(error).startswith("script facts: ")
+        said = str(error)
+        assert said.startswith("script facts: ")
     else:
         assert read.keys() >= FACTS.answer.keys()
         assert all(type(value) in (str, int, bool) for value in read.values())

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -93,10 +94,13 @@ def _ways() -> Iterator[Callable[[WsusFixError], WsusFixError]]:
 
 def _filled(kind: type[WsusFixError]) -> WsusFixError:
     """Return an error whose every attribute differs from what its class would give it."""
-    extra = {ScriptError: {"error_id": "DivideByZero"}, RefusedByServerError: {"reason": "no_space"}}.get(kind, {})
-    return kind(
-        "it broke", host="wsus01", phase="upload", hint="mend it", retryable=not kind.default_retryable, **extra
-    )
+    told: dict[str, Any] = {"host": "wsus01", "phase": "upload", "hint": "mend it"}
+    told["retryable"] = not kind.default_retryable
+    if kind is ScriptError:
+        told["error_id"] = "DivideByZero"
+    if kind is RefusedByServerError:
+        told["reason"] = "no_space"
+    return kind("it broke", **told)
 
 
 @each

@@ -56,7 +56,9 @@ class Driver:
         for offset in range(0, len(data), segment):
             piece = data[offset : offset + segment]
             chunks = [piece[at : at + 100_000] for at in range(0, len(piece), 100_000)]
-            answer = self.ask("receive", chunks, **about, offset=str(offset), length=str(len(piece)))
+            answer = self.ask(
+                "receive", chunks, **about, offset=str(offset), length=str(len(piece)), segment=str(len(piece))
+            )
             assert answer == {"refused": "", "detail": "", "received": str(len(piece))}
         return self.ask("assemble", **named)
 
@@ -449,19 +451,19 @@ def test_segments_that_are_there_are_told_and_a_missing_one_is_named(server: Dri
     about = {"staging_name": STAGING_NAME, "sha256": hashlib.sha256(data).hexdigest()}
     named = {**about, "size": "6", "name": "a.exe"}
     server.ask("stage", **named, reserve="0")
-    server.ask("receive", [data[:2]], **about, offset="0", length="2")
-    server.ask("receive", [data[4:]], **about, offset="4", length="2")
+    server.ask("receive", [data[:2]], **about, offset="0", length="2", segment="2")
+    server.ask("receive", [data[4:]], **about, offset="4", length="2", segment="2")
     assert server.ask("stage", **named, reserve="0")["segments"] == "0-2\n4-2"
     missing = server.ask("assemble", **named)
     assert (missing["refused"], missing["detail"]) == ("missing_segment", "offset: 2")
-    server.ask("receive", [data[2:]], **about, offset="2", length="4")
+    server.ask("receive", [data[2:]], **about, offset="2", length="4", segment="4")
     assert server.ask("assemble", **named)["found_sha256"] == about["sha256"]
 
 
 def test_a_segment_that_comes_short_leaves_nothing_behind(server: Driver) -> None:
     about = {"staging_name": STAGING_NAME, "sha256": "0" * 64}
     server.ask("stage", **about, size="6", name="a.exe", reserve="0")
-    answer = server.ask("receive", [b"ab"], **about, offset="0", length="6")
+    answer = server.ask("receive", [b"ab"], **about, offset="0", length="6", segment="6")
     assert (answer["refused"], answer["received"]) == ("short_segment", "2")
     assert [path for path in server.host.files if path.startswith(STAGING)] == []
 
@@ -470,7 +472,7 @@ def test_a_package_that_arrived_changed_is_refused_and_its_segments_are_dropped(
     about = {"staging_name": STAGING_NAME, "sha256": hashlib.sha256(b"abcdef").hexdigest()}
     named = {**about, "size": "6", "name": "a.exe"}
     server.ask("stage", **named, reserve="0")
-    server.ask("receive", [b"abcdeX"], **about, offset="0", length="6")
+    server.ask("receive", [b"abcdeX"], **about, offset="0", length="6", segment="6")
     answer = server.ask("assemble", **named)
     assert answer["refused"] == "hash_mismatch"
     assert answer["found_sha256"] == hashlib.sha256(b"abcdeX").hexdigest()
@@ -806,6 +808,22 @@ def test_the_installer_of_a_killed_job_runs_on_and_the_job_counts_as_running_unt
     status, last = server.end_of(job)
     assert (status, last["phase"]) == ("interrupted", "installing")
     assert server.host.dll_version == "3.1.6001.66"
+
+
+def test_a_job_that_ends_between_two_looks_at_it_is_finished_and_not_interrupted(server: Driver) -> None:
+    class LooksLate(SimulatedWindows):
+        def test_folder_process(self, folder: str) -> bool:
+            self.add_text_file(f"{folder}\\jobs\\a\\state\\00002.txt", "phase=finished\nreason=done\nend\n")
+            return False
+
+    windows = LooksLate(server.host.machine, server.windows.process)
+    windows.new_closed_folder(STAGING)
+    windows.new_plain_folder(f"{STAGING}\\jobs\\a\\state")
+    windows.add_text_file(f"{STAGING}\\jobs\\00001.claim", f"job_id=a\ntime={windows.get_clock()}\nend\n")
+    windows.add_text_file(f"{STAGING}\\jobs\\a\\state\\00001.txt", "phase=installed\npid=4\ncreated=1\nend\n")
+    server.windows = windows
+    answer = server.poll("a")
+    assert (answer["status"], answer["last"]) == ("finished", 2)
 
 
 def test_a_restart_under_the_installer_interrupts_job_and_installation(server: Driver, lab: Lab) -> None:

@@ -63,7 +63,10 @@ class Choice:
 
 #: What stands on the server, and what may be done about it at all.
 WSUS: Final = {
-    "install": [Choice("SP1 without the update", builders.SP1), Choice("SP1 with an older DLL", {"dll_version": "3.1.6001.7"})],
+    "install": [
+        Choice("SP1 without the update", builders.SP1),
+        Choice("SP1 with an older DLL", {"dll_version": "3.1.6001.7"}),
+    ],
     "nothing": [
         Choice("no WSUS", builders.ABSENT),
         Choice("console", builders.CONSOLE),
@@ -72,7 +75,10 @@ WSUS: Final = {
         Choice("SP1 fixed", builders.FIXED),
         Choice("SP2", builders.SP2),
     ],
-    "ways out of RTM": [Choice("RTM", builders.RTM), Choice("RTM with a fixed DLL", {**builders.RTM, "dll_version": "3.1.6001.66"})],
+    "ways out of RTM": [
+        Choice("RTM", builders.RTM),
+        Choice("RTM with a fixed DLL", {**builders.RTM, "dll_version": "3.1.6001.66"}),
+    ],
     "never on a guess": [
         Choice("SP1 without DLL", {"dll_present": False, "dll_version": ""}),
         Choice("SP1, DLL without version", {"dll_version": ""}),
@@ -365,7 +371,7 @@ def test_every_verdict_blocks_or_rests_whatever_else_is_so_unless_it_is_exposed_
 
 
 _cases = st.builds(
-    lambda wsus, system, processor, surroundings, hand: Case(*wsus, system, processor, surroundings, hand),
+    lambda wsus, *others: Case(wsus[0], wsus[1], *others),
     st.sampled_from([*ALL_WSUS, *[EXPOSED] * len(ALL_WSUS)]),
     st.sampled_from(SYSTEMS),
     st.sampled_from(PROCESSORS),
@@ -523,12 +529,13 @@ def test_a_self_extractor_for_another_processor_is_let_through_only_by_who_vouch
     (block,) = builders.plan(given=x86).blocked
     assert "vouch_for_package" in block.unblock
     assert builders.plan(Options(vouch_for_package=True), x86).steps
-    for given, changes in (
+    hopeless: list[tuple[Package, dict[str, Any]]] = [
         (package(architecture=Architecture.X64), {"architecture": "x86"}),
         (package(architecture=Architecture.IA64), {}),
         (package(architecture=Architecture.X86, kind=PackageKind.MSI), {}),
-    ):
-        (block,) = builders.plan(Options(vouch_for_package=True), given, **changes).blocked
+    ]
+    for other, changes in hopeless:
+        (block,) = builders.plan(Options(vouch_for_package=True), other, **changes).blocked
         assert "vouch" not in block.unblock
 
 

@@ -201,8 +201,12 @@ def test_an_outcome_is_well_when_it_is_verified_and_no_step_failed(
 
 
 def test_an_outcome_tells_the_whole_story() -> None:
-    step = StepOutcome("InstallUpdate", StepStatus.FAILED, "exit code 1603: a fatal error", "installing", "read the log", 61.2)
-    text = str(builders.outcome(message="failed", steps=(step,), blocked=("no; to unblock: yes",), notes=("left over",)))
+    step = StepOutcome(
+        "InstallUpdate", StepStatus.FAILED, "exit code 1603: a fatal error", "installing", "read the log", 61.2
+    )
+    text = str(
+        builders.outcome(message="failed", steps=(step,), blocked=("no; to unblock: yes",), notes=("left over",))
+    )
     for line in (
         "wsus01: failed",
         "  DLL 3.1.6001.65 -> 3.1.6001.66",
@@ -220,7 +224,10 @@ def test_an_outcome_without_a_dll_says_so() -> None:
 
 
 def test_a_phase_is_told_only_of_a_step_that_failed() -> None:
-    assert str(StepOutcome("InstallUpdate", StepStatus.DONE, "exit code 0", "installing")) == "InstallUpdate: done: exit code 0"
+    assert (
+        str(StepOutcome("InstallUpdate", StepStatus.DONE, "exit code 0", "installing"))
+        == "InstallUpdate: done: exit code 0"
+    )
 
 
 def test_evidence_holds_what_an_auditor_keeps() -> None:

@@ -16,7 +16,7 @@ from wsusfix.facts import HostFacts
 from wsusfix.results import Check, Verification
 from wsusfix.verify import verify
 
-WAITING = {"restart_renames": f"C:\\Windows\\Temp\\new.tmp\n!\\??\\{DLL}"}
+WAITING: dict[str, Any] = {"restart_renames": f"C:\\Windows\\Temp\\new.tmp\n!\\??\\{DLL}"}
 
 
 def _check(found: Verification, name: str) -> Check:
@@ -123,7 +123,7 @@ def test_a_service_that_ran_before_and_does_not_run_now_decides(name: str, state
 @pytest.mark.parametrize("name", ["wsusservice", "w3svc"])
 @pytest.mark.parametrize("state", ["stopped", "start_pending", None])
 def test_a_service_that_did_not_run_before_does_not_decide(name: str, state: str | None) -> None:
-    down = {f"service_{name}": state}
+    down: dict[str, Any] = {f"service_{name}": state}
     found = verify(_fixed(**down), facts(**down))
     assert found.ok
     check = _check(found, name)
@@ -174,7 +174,13 @@ def test_the_fixed_dll_needs_no_restart_whatever_is_pending() -> None:
 
 
 def test_a_server_is_verified_exactly_when_all_that_decides_is_well() -> None:
-    states = ({}, {"service_w3svc": "stopped"}, {"service_wsusservice": None}, WAITING, {"restart_keys": "KEY"})
+    states: tuple[dict[str, Any], ...] = (
+        {},
+        {"service_w3svc": "stopped"},
+        {"service_wsusservice": None},
+        WAITING,
+        {"restart_keys": "KEY"},
+    )
     products = (builders.SP1, builders.FIXED, builders.RTM, builders.SP2, builders.ABSENT, {"setup_InstallType": "9"})
     for product, now, then in itertools.product(products, states, (None, *states)):
         before = None if then is None else facts(**{**product, **then})

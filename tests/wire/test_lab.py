@@ -170,7 +170,7 @@ def test_a_package_is_uploaded_and_installed_while_nobody_is_connected(lab: Lab)
         dll = ask(pool, "facts", **probe_parameters(Timeouts()))["dll_path"]
         assert ask(pool, "stage", **named, reserve="0")["refused"] == ""
         chunks = [data[at : at + 50_000] for at in range(0, len(data), 50_000)]
-        received = ask(pool, "receive", chunks, **about, offset="0", length=str(len(data)))
+        received = ask(pool, "receive", chunks, **about, offset="0", length=str(len(data)), segment="1000000")
         assert received["received"] == str(len(data))
         path = ask(pool, "assemble", **named)["path"]
         answer = ask(

@@ -233,6 +233,9 @@ def _job_status(windows: SimulatedWindows, staging: str, job_id: str, start_seco
         or _alive(windows, values.get("child_pid", ""), values.get("child_created", ""))
         or windows.test_folder_process(staging)
     )
+    if not lives and _states(windows, _job_folder(staging, job_id), number):
+        # It wrote its end and went between the two looks: what is told is looked at anew.
+        return _job_status(windows, staging, job_id, start_seconds)
     return (JobStatus.RUNNING if lives else JobStatus.INTERRUPTED), phase, number
 
 
@@ -364,7 +367,7 @@ def stage(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
 
 
 def receive(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
-    """``receive.ps1``: write one segment from the byte arrays of the input."""
+    """``receive.ps1``: write a stretch of a file from the byte arrays of the input, each segment when it is whole."""
     staging = _staging_path(windows, parameters["staging_name"])
     folder = _package_folder(staging, parameters["sha256"]) + "\\parts"
     answer: Answer = {"refused": "", "detail": "", "received": "0"}
@@ -376,17 +379,24 @@ def receive(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[
     free = windows.get_free_space(staging)
     if int(free) < int(parameters["length"]):
         return _refused(answer, Refusal.NO_SPACE, f"bytes free: {free}")
-    segment = f"{folder}\\{_segment_name(int(parameters['offset']), int(parameters['length']))}"
-    temporary = f"{segment}.tmp-{uuid.uuid4().hex}"
+    expected, received, begun = int(parameters["length"]), 0, 0
+    temporary = f"{folder}\\incoming-{uuid.uuid4().hex}"
     try:
         for chunk in chunks:
-            windows.add_binary_file(temporary, _bytes_of(chunk))
-        answer["received"] = windows.get_file_length(temporary) or "0"
-        if int(answer["received"]) != int(parameters["length"]):
-            return _refused(answer, Refusal.SHORT_SEGMENT, f"bytes expected: {parameters['length']}")
-        windows.move_file_to_new(temporary, segment)
+            data = _bytes_of(chunk)
+            windows.add_binary_file(temporary, data)
+            begun += len(data)
+            received += len(data)
+            if received <= expected and (begun >= int(parameters["segment"]) or received == expected):
+                name = _segment_name(int(parameters["offset"]) + received - begun, begun)
+                windows.move_file_to_new(temporary, f"{folder}\\{name}")
+                windows.remove_file(temporary)
+                begun = 0
     finally:
         windows.remove_file(temporary)
+    answer["received"] = str(received)
+    if received != expected:
+        return _refused(answer, Refusal.SHORT_SEGMENT, f"bytes expected: {parameters['length']}")
     return answer
 
 

@@ -6,6 +6,7 @@ runs which process, and what a script asks; it knows only whether a token may, a
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 import threading
@@ -223,6 +224,12 @@ class FileSystem:
         self._lock = threading.RLock()
         self._drives = {letter.upper(): drive for letter, drive in drives.items()}
         self._roots = {letter: Folder(f"{letter}:\\", security=OPEN) for letter in self._drives}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody else look at the drives or change them meanwhile."""
+        with self._lock:
+            yield
 
     # --- looking ----------------------------------------------------------------------------------------------------
 

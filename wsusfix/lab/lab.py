@@ -487,17 +487,18 @@ class Host:
         with self._lock:
             self._installations.append(installation)
 
-    def _text_written(self, process: Process, path: str, text: str) -> None:
-        """Look for a job's state among the text files that are written."""
+    def _text_written(self, process: Process, path: str, text: str) -> Callable[[], None] | None:
+        """Look for a job's state among the text files that are written; a fault of its phase is to happen then."""
         lines = text.splitlines()
         if process not in self._jobs or not lines or not lines[0].startswith("phase="):
-            return
+            return None
         phase = lines[0].removeprefix("phase=")
         with self._lock:
             job = self._jobs[process]
             self._jobs[process] = dataclasses.replace(job, phases=(*job.phases, phase))
-        if phase in {known.value for known in JobPhase}:
-            self.faults.phase_written(process, JobPhase(phase))
+        if phase not in {known.value for known in JobPhase}:
+            return None
+        return lambda: self.faults.phase_written(process, JobPhase(phase))
 
 
 class Lab:

@@ -178,7 +178,8 @@ class Machine:
         self.boot_time = self.now() - 86_400.0
         self.processes = ProcessTable(name, self.now, self._let_go)
         self.scheduler = TaskScheduler(old=system.release < (6, 0), launch=self._launch)
-        self.on_text: Callable[[Process, str, str], None] = lambda process, path, text: None
+        #: Told of every text file that a process creates; what it returns happens right afterwards.
+        self.on_text: Callable[[Process, str, str], Callable[[], None] | None] = lambda process, path, text: None
         self.on_restart: Callable[[], None] = self.boot
         self._renames = renames
         self._passing_keys = tuple(passing_keys)
@@ -529,10 +530,15 @@ class SimulatedWindows:
     @_primitive
     def add_text_file(self, path: str, text: str) -> bool:
         """Create a text file; ``False`` when something of that name is there."""
-        created = self._create(path, text.encode("utf-8"))
-        if created:
-            self.machine.on_text(self.process, path, text)
-            # Whoever was told may have ended this very process.
+        follow: Callable[[], None] | None = None
+        # Who watches has taken note of the file before anybody can read it.
+        with self._files.held():
+            created = self._create(path, text.encode("utf-8"))
+            if created:
+                follow = self.machine.on_text(self.process, path, text)
+        if follow is not None:
+            follow()
+            # That may have ended this very process.
             self.process.check()
         return created
 

@@ -35,15 +35,13 @@ _IDLE_TIMEOUT: Final = 60
 #: After idling so long we open a new shell before the old one fails us; Windows drops connections after about 120.
 _IDLE: Final = 45.0
 #: Pipelines that may run in the shell at once: WinRM 2.0 allows 15 processes a shell, and one is our own.
-MAX_LANES: Final = 8
+_MAX_LANES: Final = 8
 #: WinRM 2.0's envelope is 150 KiB; one byte more keeps pypsrp from asking whether it may be larger.
 _ENVELOPE: Final = 153601
 #: The largest HTTP body that is read: several envelopes of the largest size that anybody configures.
 _MAX_BODY: Final = 16 * 1024 * 1024
 #: For the farewell, which must not keep anybody waiting.
 _CLOSING: Final = 5.0
-#: Fragment and message headers, the CLIXML around a byte array, and the end of the input in the last message.
-_SEND_OVERHEAD: Final = 400
 #: A deadline strikes between chunks of a body that is arriving only this much later.
 _GRACE: Final = 5.0
 #: A pipeline that gives more than this is not answering by any contract.
@@ -137,7 +135,7 @@ class Session:
             wsman = _WSMan(self.connection, self._credentials)
             self._wsman = wsman
             wsman.deadline = time.monotonic() + self.connection.timeouts.opening
-            pool = RunspacePool(wsman, max_runspaces=1 + MAX_LANES, idle_timeout=_IDLE_TIMEOUT)
+            pool = RunspacePool(wsman, max_runspaces=1 + _MAX_LANES, idle_timeout=_IDLE_TIMEOUT)
             self._pool = pool
             pool.open()
             self._authentication = wsman.authentication
@@ -172,15 +170,9 @@ class Session:
         self._wsman = self._pool = self._pipeline = None
 
     @property
-    def chunk_size(self) -> int:
-        """Bytes that fill one Send envelope: they travel as base64 in CLIXML, and that as base64 in the envelope."""
-        payload = self._wsman.max_payload_size if self._wsman is not None else 110_000
-        return (payload - _SEND_OVERHEAD) * 3 // 4
-
-    @property
     def lanes(self) -> int:
         """How many lanes may be in use together."""
-        return MAX_LANES
+        return _MAX_LANES
 
     def lane(self, number: int) -> Session:
         """Return a session of the same shell over a connection of its own, for one other thread at a time.

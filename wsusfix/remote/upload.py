@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wsusfix import scripts
-from wsusfix.errors import NotReachedError, PackageError, WsusFixError
+from wsusfix.errors import JobError, NotReachedError, PackageError, WsusFixError
 from wsusfix.events import Observer, UploadProgress
 from wsusfix.options import Timeouts
 from wsusfix.present import Presentable
@@ -29,13 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Upload", "safe_name", "upload"]
 
-#: Messages to a segment: what a broken line can cost each lane, against three round trips for each segment.
-_CHUNKS: Final = 16
+#: Bytes that fill one Send envelope of 150 KiB: base64 in CLIXML, and that as base64 in the envelope.
+_CHUNK: Final = 85_000
+#: Messages to a segment: what a broken line can cost each lane at most.
+_CHUNKS: Final = 3
+#: Segments to a stretch, which is what one pipeline brings: three round trips for each, whatever its length.
+_SEGMENTS: Final = 8
 #: A lane costs three round trips for its authentication: worth it from so many segments on.
-_SEGMENTS_A_LANE: Final = 2
+_SEGMENTS_A_LANE: Final = 4
 #: After a fault, in seconds.
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+#: A rate is told only after so many seconds.
+_TELLING: Final = 0.2
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -56,15 +62,15 @@ class Upload(Presentable):
 
 
 @dataclass(frozen=True)
-class _Segment:
-    """A stretch of the file."""
+class _Stretch:
+    """A part of the file: a segment, or several side by side."""
 
     offset: int
     length: int
 
     @property
     def key(self) -> str:
-        """Its name on the server."""
+        """A segment's name in the server's answer."""
         return f"{self.offset}-{self.length}"
 
 
@@ -94,95 +100,131 @@ def upload(
         PackageError: the file here cannot be read any more, or has changed.
     """
     name = safe_name(path.replace("\\", "/").rsplit("/", 1)[-1])
-    staged = session.run(
-        scripts.compose("stage"),
-        {"staging_name": STAGING_NAME, "sha256": sha256, "size": str(size), "name": name, "reserve": str(reserve)},
-        phase="upload",
-        within=timeouts.assemble,
-    )
-    raise_refusal(staged, host=session.host, phase="upload")
-    if staged["complete"]:
-        on_event(UploadProgress(session.host, name, size, size, size, 0.0))
-        return Upload(path=str(staged["path"]), sha256=sha256, size=size, sent=0)
-    segments = _segments(size, session.chunk_size * _CHUNKS)
-    there = {line.strip() for line in str(staged["segments"]).split("\n")}
-    missing = [segment for segment in segments if segment.key not in there]
-    resumed = size - sum(segment.length for segment in missing)
-    progress = _Progress(session.host, name, size, resumed, on_event)
-    _Sending(session, path, sha256, missing, progress, timeouts).run()
-    answer = session.run(
-        scripts.compose("assemble"),
-        {"staging_name": STAGING_NAME, "sha256": sha256, "size": str(size), "name": name},
-        phase="upload",
-        within=timeouts.assemble,
-    )
+    file = {"staging_name": STAGING_NAME, "sha256": sha256, "size": str(size), "name": name}
+    resumed: int | None = None
+    progress: _Progress | None = None
+    faults = _Faults(timeouts.upload, session.lanes)
+    while True:
+        staged = session.run(
+            scripts.compose("stage"), {**file, "reserve": str(reserve)}, phase="upload", within=timeouts.assemble
+        )
+        raise_refusal(staged, host=session.host, phase="upload")
+        missing = [] if staged["complete"] else _missing(size, _CHUNK * _CHUNKS, str(staged["segments"]))
+        there = size - sum(segment.length for segment in missing)
+        if resumed is None or progress is None:
+            resumed = there
+            progress = _Progress(session.host, name, size, resumed, on_event)
+        progress.reached(there)
+        if staged["complete"]:
+            return Upload(path=str(staged["path"]), sha256=sha256, size=size, sent=size - resumed)
+        if not missing:
+            break
+        faults.struck(_Sending(session, path, sha256, missing, progress, timeouts, faults.lanes).run(), there)
+    answer = session.run(scripts.compose("assemble"), file, phase="upload", within=timeouts.assemble)
     raise_refusal(answer, host=session.host, phase="upload")
     return Upload(path=str(answer["path"]), sha256=sha256, size=size, sent=size - resumed)
 
 
-def _segments(size: int, length: int) -> list[_Segment]:
-    return [_Segment(offset, min(length, size - offset)) for offset in range(0, size, length)]
+def _missing(size: int, length: int, there: str) -> list[_Stretch]:
+    """Return the segments of the file that the server does not have; the grid depends on nothing but the sizes."""
+    known = {line.strip() for line in there.split("\n")}
+    segments = (_Stretch(offset, min(length, size - offset)) for offset in range(0, size, length))
+    return [segment for segment in segments if segment.key not in known]
+
+
+def _stretches(segments: list[_Stretch], most: int) -> Iterator[_Stretch]:
+    """Join segments that lie side by side, up to *most* of them: one pipeline brings them all."""
+    joined: _Stretch | None = None
+    count = 0
+    for segment in segments:
+        if joined is not None and count < most and segment.offset == joined.offset + joined.length:
+            joined = _Stretch(joined.offset, joined.length + segment.length)
+            count += 1
+            continue
+        if joined is not None:
+            yield joined
+        joined, count = segment, 1
+    if joined is not None:
+        yield joined
+
+
+class _Faults:
+    """Decides whether a broken upload goes on: while bytes get through, with fewer lanes after every fault."""
+
+    def __init__(self, patience: float, lanes: int) -> None:
+        self.lanes = lanes
+        self._patience = patience
+        self._reached = -1
+        self._deadline = 0.0
+        self._pause = _FIRST_PAUSE
+
+    def struck(self, fault: Exception | None, reached: int) -> None:
+        """Wait before the next attempt.
+
+        Args:
+            fault: what the attempt ended in, ``None`` when it ended well.
+            reached: how many bytes the server had before it.
+
+        Raises:
+            Exception: the fault, when repeating is no use or nothing got through for too long.
+        """
+        if reached > self._reached:
+            self._reached, self._deadline = reached, time.monotonic() + self._patience
+            self._pause = _FIRST_PAUSE
+        elif fault is None:
+            fault = JobError("the server does not keep what is sent to it", phase="upload", hint="look at its drive")
+        if fault is None:
+            return
+        if not isinstance(fault, WsusFixError) or not fault.retryable:
+            raise fault
+        if time.monotonic() + self._pause > self._deadline:
+            raise fault
+        self.lanes = max(1, self.lanes // 2)
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 class _Sending:
-    """The missing segments, spread over lanes; whatever a lane loses goes back and is sent again."""
+    """One attempt at the missing segments, spread over lanes; it ends with all of them sent, or with a fault."""
 
     def __init__(
         self,
         session: Session,
         path: str,
         sha256: str,
-        missing: list[_Segment],
+        missing: list[_Stretch],
         progress: _Progress,
         timeouts: Timeouts,
+        lanes: int,
     ) -> None:
         self._session, self._path, self._sha256 = session, path, sha256
         self._progress, self._timeouts = progress, timeouts
-        self._waiting = collections.deque(missing)
-        self._reports: queue.SimpleQueue[_Segment | Exception | None] = queue.SimpleQueue()
+        self._segment = max(segment.length for segment in missing)
+        self._lanes = min(lanes, max(1, len(missing) // _SEGMENTS_A_LANE))
+        # Short stretches for short files, so that every lane has its share.
+        most = max(1, min(_SEGMENTS, len(missing) // self._lanes))
+        self._waiting = collections.deque(_stretches(missing, most))
+        self._reports: queue.SimpleQueue[int | Exception | None] = queue.SimpleQueue()
         self._stop = threading.Event()
 
-    def run(self) -> None:
-        """Send everything, with fewer lanes after every fault.
-
-        Raises:
-            WsusFixError: the last fault, when no byte got through within ``timeouts.upload`` seconds.
-        """
-        lanes = min(self._session.lanes, max(1, len(self._waiting) // _SEGMENTS_A_LANE))
-        deadline = time.monotonic() + self._timeouts.upload
-        pause = _FIRST_PAUSE
-        while self._waiting:
-            before = len(self._waiting)
-            fault = self._over_lanes(lanes) if lanes > 1 else self._over_session()
-            if fault is None:
-                continue
-            if len(self._waiting) < before:
-                deadline, pause = time.monotonic() + self._timeouts.upload, _FIRST_PAUSE
-            if not isinstance(fault, WsusFixError) or not fault.retryable or time.monotonic() + pause > deadline:
-                raise fault
-            lanes = max(1, lanes // 2)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+    def run(self) -> Exception | None:
+        """Send everything; return the first fault, if there was one."""
+        return self._over_lanes() if self._lanes > 1 else self._over_session()
 
     def _over_session(self) -> Exception | None:
-        """Send one segment after the other in the session itself, which takes up lost connections by its own rules."""
         while self._waiting:
-            segment = self._waiting[0]
             try:
-                self._send(self._session, segment, self._progress.under_way)
+                self._send(self._session, self._waiting.popleft(), self._progress.more)
             except NotReachedError as error:
                 return error
-            self._waiting.popleft()
-            self._progress.done(segment.length)
         return None
 
-    def _over_lanes(self, count: int) -> Exception | None:
-        """Send over lanes until all is sent or one of them fails; return its error."""
-        self._stop.clear()
-        lanes = [self._session.lane(number) for number in range(1, count + 1)]
+    def _over_lanes(self) -> Exception | None:
         threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"wsusfix-upload-{number}", daemon=True)
-            for number, lane in enumerate(lanes, 1)
+            threading.Thread(
+                target=self._work, args=(self._session.lane(number),), name=f"wsusfix-upload-{number}", daemon=True
+            )
+            for number in range(1, self._lanes + 1)
         ]
         for thread in threads:
             thread.start()
@@ -193,96 +235,99 @@ class _Sending:
                 match self._reports.get():
                     case None:
                         working -= 1
-                    case _Segment() as sent:
+                    case int() as sent:
                         # Here and not in the lanes: an observer is called in the caller's thread.
-                        self._progress.done(sent.length)
+                        self._progress.more(sent)
                     case Exception() as error:
                         fault = fault or error
         finally:
-            # Also on Ctrl-C: no lane may go on behind the caller's back. Each ends with the message it is sending.
+            # Also on Ctrl-C: no lane may go on behind the caller's back. Each ends with the message it is sending,
+            # which has a deadline of its own.
             self._stop.set()
             for thread in threads:
                 thread.join()
         return fault
 
     def _work(self, lane: Session) -> None:
-        segment: _Segment | None = None
         try:
-            while not self._stop.is_set() and self._waiting:
+            while not self._stop.is_set():
                 try:
-                    segment = self._waiting.popleft()
+                    stretch = self._waiting.popleft()
                 except IndexError:
                     break
-                self._send(lane, segment, self._keep_going)
-                self._reports.put(segment)
-                segment = None
+                self._send(lane, stretch, self._report)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is raised in the caller's thread)
             self._stop.set()
             self._reports.put(error)
         finally:
-            if segment is not None:
-                self._waiting.appendleft(segment)
             lane.close()
             self._reports.put(None)
 
-    def _keep_going(self, _: int) -> None:
+    def _report(self, sent: int) -> None:
         """Called between two messages of a lane: end early when the others have failed or the caller has gone."""
         if self._stop.is_set():
             raise NotReachedError("the upload's other lanes have stopped")
+        self._reports.put(sent)
 
-    def _send(self, session: Session, segment: _Segment, under_way: Callable[[int], None]) -> None:
+    def _send(self, session: Session, stretch: _Stretch, sent: Callable[[int], None]) -> None:
         answer = session.run(
             scripts.compose("receive"),
             {
                 "staging_name": STAGING_NAME,
                 "sha256": self._sha256,
-                "offset": str(segment.offset),
-                "length": str(segment.length),
+                "offset": str(stretch.offset),
+                "length": str(stretch.length),
+                "segment": str(self._segment),
             },
             phase="upload",
             within=self._timeouts.upload,
-            chunks=_chunks(self._path, segment, session.chunk_size, under_way),
+            chunks=_chunks(self._path, stretch, sent),
         )
         raise_refusal(answer, host=session.host, phase="upload")
 
 
 class _Progress:
-    """Counts bytes and tells the observer; bytes of a segment that is repeated do not count twice."""
+    """Counts bytes and tells the observer."""
 
     def __init__(self, host: str, name: str, total: int, resumed: int, on_event: Observer) -> None:
         self._host, self._name, self._total, self._resumed, self._tell = host, name, total, resumed, on_event
-        self._sent = resumed
+        self._sent = -1
         self._began = time.monotonic()
 
-    def done(self, count: int) -> None:
-        """A whole segment is on the server."""
-        self._sent += count
-        self.under_way(0)
+    def reached(self, there: int) -> None:
+        """So many bytes are on the server for certain; what was on its way beyond them is lost."""
+        if there != self._sent:
+            self._sent = there
+            self._report()
 
-    def under_way(self, count: int) -> None:
-        """So many bytes of the present segment are on their way."""
-        sent = self._sent + count
+    def more(self, count: int) -> None:
+        """So many more bytes are on their way."""
+        self._sent = min(self._sent + count, self._total)
+        self._report()
+
+    def _report(self) -> None:
         took = time.monotonic() - self._began
-        rate = (sent - self._resumed) / took if took > 0.05 else 0.0
-        self._tell(UploadProgress(self._host, self._name, sent, self._total, self._resumed, rate))
+        rate = max(0.0, (self._sent - self._resumed) / took) if took > _TELLING else 0.0
+        self._tell(UploadProgress(self._host, self._name, self._sent, self._total, self._resumed, rate))
 
 
-def _chunks(path: str, segment: _Segment, size: int, under_way: Callable[[int], None]) -> Callable[[], Iterator[bytes]]:
-    """Return a function that reads the segment anew, for every try, in pieces that fill one message each."""
+def _chunks(path: str, stretch: _Stretch, sent: Callable[[int], None]) -> Callable[[], Iterator[bytes]]:
+    """Return a function that reads the stretch anew, for every try, in pieces that fill one message each."""
 
     def read() -> Iterator[bytes]:
-        left = segment.length
+        left = stretch.length
         try:
             with open(path, "rb") as file:
-                file.seek(segment.offset)
+                file.seek(stretch.offset)
                 while left:
-                    chunk = file.read(min(size, left))
+                    chunk = file.read(min(_CHUNK, left))
                     if not chunk:
                         raise PackageError("the file became shorter while it was uploaded", phase="upload")
                     left -= len(chunk)
                     yield chunk
-                    if left:
-                        under_way(segment.length - left)
+                    sent(len(chunk))
+        except WsusFixError:
+            raise
         except OSError as error:
             raise PackageError(f"{path} can no longer be read: {error.strerror}", phase="upload") from error
 

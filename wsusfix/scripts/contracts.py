@@ -292,8 +292,9 @@ STAGE: Final = Contract(
 
 RECEIVE: Final = Contract(
     name="receive",
-    purpose="Write one segment of a file from byte arrays in the pipeline's input.",
-    parameters={"staging_name": str, "sha256": str, "offset": str, "length": str},
+    purpose="Write a stretch of a file, segment by segment, from byte arrays in the pipeline's input.",
+    # A segment is there as soon as so many bytes of it have come; the last one of the stretch may be shorter.
+    parameters={"staging_name": str, "sha256": str, "offset": str, "length": str, "segment": str},
     answer={**_REFUSED, "received": TEXT},
     refusals=_STAGING_REFUSALS | {Refusal.NOT_STAGED, Refusal.SHORT_SEGMENT, Refusal.NO_SPACE},
     takes_input=True,

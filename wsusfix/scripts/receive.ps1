@@ -1,6 +1,6 @@
 # wsusfix script: receive
 param($Parameters)
-# Writes one segment of a file from the byte arrays in the pipeline's input.
+# Writes a stretch of a file from the byte arrays in the pipeline's input, each segment as soon as it is whole.
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -27,26 +27,31 @@ if ([long] $free -lt [long] $Parameters.length) {
     return $answer
 }
 
-$segment = $folder + '\' + (Get-SegmentName $Parameters.offset $Parameters.length)
-$temporary = $segment + '.tmp-' + [System.Guid]::NewGuid().ToString('N')
+$expected = [long] $Parameters.length
+$received = [long] 0
+$begun = [long] 0
+$temporary = $folder + '\incoming-' + [System.Guid]::NewGuid().ToString('N')
 try {
     foreach ($chunk in $input) {
         Add-BinaryFile $temporary $chunk
+        $begun += $chunk.Length
+        $received += $chunk.Length
+        if ($received -le $expected -and ($begun -ge [long] $Parameters.segment -or $received -eq $expected)) {
+            $name = Get-SegmentName ([long] $Parameters.offset + $received - $begun) $begun
+            # Somebody else may have brought the same segment; the first one stays.
+            [void] (Move-FileToNew $temporary ($folder + '\' + $name))
+            Remove-File $temporary
+            $begun = [long] 0
+        }
     }
-    $length = Get-FileLength $temporary
-    if ($null -ne $length) {
-        $answer.received = $length
-    }
-    if ([long] $answer.received -ne [long] $Parameters.length) {
-        $answer.refused = 'short_segment'
-        $answer.detail = 'bytes expected: ' + $Parameters.length
-        return $answer
-    }
-    # Somebody else may have brought the same segment; the first one stays.
-    [void] (Move-FileToNew $temporary $segment)
 }
 finally {
     Remove-File $temporary
+}
+$answer.received = [string] $received
+if ($received -ne $expected) {
+    $answer.refused = 'short_segment'
+    $answer.detail = 'bytes expected: ' + $Parameters.length
 }
 
 return $answer
