@@ -107,6 +107,21 @@ ROWS: dict[str, tuple[dict[str, Any], Verdict, str]] = {
         Verdict.UNKNOWN,
         "Windows Server 2008 R2",
     ),
+    "4.0 on a system of today": (
+        {**builders.SERVER_2016, "setup_VersionString": "4.0.0.0"},
+        Verdict.UNKNOWN,
+        "4.0.0.0",
+    ),
+    "3.3 on a system of today": (
+        {**builders.SERVER_2016, "setup_VersionString": "3.3.0.0"},
+        Verdict.UNKNOWN,
+        "3.3.0.0",
+    ),
+    "11.0 on a system of today": (
+        {**builders.SERVER_2016, "setup_VersionString": "11.0.0.0"},
+        Verdict.UNKNOWN,
+        "11.0.0.0",
+    ),
     "unknown InstallType": ({"setup_InstallType": "256"}, Verdict.UNKNOWN, "256"),
     "unknown InstallType with the fixed DLL": (
         {"setup_InstallType": "3", "dll_version": "3.1.6001.66"},

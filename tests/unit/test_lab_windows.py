@@ -468,6 +468,15 @@ def test_a_segment_that_comes_short_leaves_nothing_behind(server: Driver) -> Non
     assert [path for path in server.host.files if path.startswith(STAGING)] == []
 
 
+def test_of_a_stretch_that_breaks_off_the_whole_segments_stay(server: Driver) -> None:
+    about = {"staging_name": STAGING_NAME, "sha256": "0" * 64}
+    named = {**about, "size": "6", "name": "a.exe"}
+    server.ask("stage", **named, reserve="0")
+    answer = server.ask("receive", [b"a", b"b", b"c"], **about, offset="0", length="6", segment="2")
+    assert (answer["refused"], answer["received"]) == ("short_segment", "3")
+    assert server.ask("stage", **named, reserve="0")["segments"] == "0-2"
+
+
 def test_a_package_that_arrived_changed_is_refused_and_its_segments_are_dropped(server: Driver) -> None:
     about = {"staging_name": STAGING_NAME, "sha256": hashlib.sha256(b"abcdef").hexdigest()}
     named = {**about, "size": "6", "name": "a.exe"}

@@ -332,6 +332,7 @@ class Host:
 
     @latency.setter
     def latency(self, seconds: float) -> None:
+        """Delay every answer from now on by *seconds*."""
         self._door.latency = seconds
 
     # --- what can be seen -------------------------------------------------------------------------------------------
@@ -397,6 +398,7 @@ class Host:
 
     @install_seconds.setter
     def install_seconds(self, seconds: float) -> None:
+        """Let the next installers take *seconds*."""
         self._machine.install_seconds = seconds
 
     def reboot(self, seconds: float = _RESTART_SECONDS) -> None:

@@ -269,6 +269,11 @@ function Get-JobStatus {
         $answer.status = 'running'
     }
     else {
+        # It may have written its end and gone between the two looks.
+        $again = Get-LastState $folder
+        if ($again.number -ne $last.number) {
+            return (Get-JobStatus $Staging $JobId $StartSeconds)
+        }
         $answer.status = 'interrupted'
     }
     return $answer
