@@ -16,7 +16,7 @@ from wsusfix import advisory, scripts
 from wsusfix.errors import ConsentError, PlanChangedError, RefusedByServerError, WsusFixError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts
-from wsusfix.options import Timeouts
+from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.plan import Basis, InstallUpdate, Plan
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
@@ -174,9 +174,9 @@ class _Applying:
             "required_version": str(advisory.FIXED_DLL),
             "roots": list(advisory.MICROSOFT_ROOTS),
             "accept_unverifiable": step.accept_unverifiable_signature,
-            "signature_seconds": int(self._timeouts.signature),
-            "busy_seconds": int(self._timeouts.busy),
-            "still_seconds": int(self._timeouts.still),
+            "signature_seconds": whole_seconds(self._timeouts.signature),
+            "busy_seconds": whole_seconds(self._timeouts.busy),
+            "still_seconds": whole_seconds(self._timeouts.still),
             "event_source": _EVENT_SOURCE,
             "audit": audit,
             "rename_key": advisory.RENAME_KEY,

@@ -155,6 +155,13 @@ def _without_setup_key(wsus: WsusInstallation) -> _Judgement:
     if wsus.wsus2_product:
         product = Evidence("MSI product", advisory.WSUS_2_PRODUCT, "product")
         return Verdict.NOT_AFFECTED, "WSUS 2.0 is installed, which does not have the fault", (key, product)
+    if advisory.WSUS_SERVICE in wsus.services:
+        service = Evidence(f"service {advisory.WSUS_SERVICE}", wsus.services[advisory.WSUS_SERVICE], "product")
+        return (
+            Verdict.UNKNOWN,
+            "the service of WSUS is there without its Setup key: a damaged installation?",
+            (key, service),
+        )
     return Verdict.NOT_A_SERVER, "WSUS is not installed", (key,)
 
 

@@ -16,7 +16,7 @@ from packaging.version import Version
 from wsusfix import advisory
 from wsusfix.advisory import Architecture, InstallType, Product
 from wsusfix.errors import AnswerError
-from wsusfix.options import Timeouts
+from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, bytes_text, printable, rows
 from wsusfix.scripts.contracts import STAGING_NAME, JobStatus, Scalar, StagingState
 
@@ -297,7 +297,7 @@ def probe_parameters(timeouts: Timeouts) -> dict[str, Any]:
         "restart_keys": list(advisory.RESTART_KEYS),
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
-        "start_seconds": int(timeouts.start),
+        "start_seconds": whole_seconds(timeouts.start),
     }
 
 
@@ -397,14 +397,23 @@ def _wsus(read: _Reader) -> WsusInstallation:
 def _database(read: _Reader) -> Database:
     """Tell where the database is from ``SqlServerName``: never used to connect, only to decide what is possible."""
     server = read.text("setup_SqlServerName")
-    machine, _, instance = server.partition("\\")
-    names_this = {"", ".", "(local)", "localhost", "%computername%", read.text("computer_name").lower()}
-    if instance.lower() == advisory.EMBEDDED_INSTANCE.lower() or server.lower() == advisory.EMBEDDED_PIPE:
+    # As SQL Server's clients write it: [protocol:]machine[\\instance][,port], or a pipe.
+    bare = server.lower().strip()
+    for protocol in ("tcp:", "np:", "lpc:"):
+        bare = bare.removeprefix(protocol)
+    pipe = bare.startswith("\\\\")
+    machine, _, instance = bare.lstrip("\\").partition("\\")
+    machine = machine.partition(",")[0]
+    own = read.text("computer_name").lower()
+    is_own = machine in ("", ".", "(local)", "localhost", "%computername%", own)
+    is_own = is_own or bool(own and machine.startswith(own + "."))
+    embedded = bare == advisory.EMBEDDED_PIPE if pipe else instance == advisory.EMBEDDED_INSTANCE.lower()
+    if is_own and embedded:
         place = DatabasePlace.EMBEDDED
     elif not server:
         place = DatabasePlace.UNKNOWN
     else:
-        place = DatabasePlace.LOCAL if machine.lower() in names_this else DatabasePlace.REMOTE
+        place = DatabasePlace.LOCAL if is_own else DatabasePlace.REMOTE
     return Database(place=place, server=printable(server, 160), name=printable(read.text("setup_SqlDatabaseName"), 160))
 
 

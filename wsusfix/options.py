@@ -6,6 +6,7 @@ servers or plans.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -109,6 +110,11 @@ class Timeouts:
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
+def whole_seconds(seconds: float) -> int:
+    """Return a time out as scripts take it: whole seconds, rounded up, so that none becomes "at once"."""
+    return math.ceil(seconds)
+
+
 @dataclass(frozen=True, repr=False)
 class Connection(Presentable):
     """How to reach a server.
@@ -154,6 +160,15 @@ class Connection(Presentable):
             raise UsageError(
                 "messages would go unencrypted over HTTP", host=self.host, hint="use encryption='always', or ssl=True"
             )
+        if not isinstance(self.ssl, bool):
+            raise UsageError("ssl must be True or False", host=self.host)
+        for name in ("ca_cert", "proxy"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise UsageError(f"{name} must be a string", host=self.host)
+        if self.proxy is not None and "@" in self.proxy:
+            # It would stand in every report and error that names the connection.
+            raise UsageError("the proxy's URL must not carry a user name or password", host=self.host)
         if not isinstance(self.timeouts, Timeouts):
             raise UsageError("timeouts must be a wsusfix.Timeouts", host=self.host)
 

@@ -19,6 +19,7 @@ from packaging.version import Version
 from wsusfix import advisory
 from wsusfix.advisory import Architecture
 from wsusfix.diagnosis import Diagnosis, Verdict
+from wsusfix.errors import PackageError
 from wsusfix.facts import DatabasePlace, HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Command, Package, PackageKind, command
@@ -248,7 +249,10 @@ def _obstacles(facts: HostFacts, package: Package | None, options: Options) -> I
         )
         return
     yield from _package_obstacles(facts, package, options)
-    yield from _space_obstacles(facts, package)
+    yield from _argument_obstacles(package, options)
+    if facts.job is None or not facts.job.active:
+        # A job that runs has its package there already.
+        yield from _space_obstacles(facts, package)
 
 
 def _restart_obstacles(facts: HostFacts) -> Iterator[Blocked]:
@@ -322,6 +326,15 @@ def _package_obstacles(facts: HostFacts, package: Package, options: Options) -> 
             f"{name} does not name KB{advisory.UPDATE_KB} in its own metadata",
             "pin its hash with package_sha256, or say vouch_for_package if you are certain what it is",
         )
+
+
+def _argument_obstacles(package: Package, options: Options) -> Iterator[Blocked]:
+    if options.package_arguments is None or package.kind is PackageKind.UNKNOWN:
+        return
+    try:
+        command(package, arguments=tuple(options.package_arguments))
+    except PackageError as error:
+        yield Blocked(f"package_arguments do not fit: {error.message}", error.hint or "leave them out, or correct them")
 
 
 def _wrong_processor(facts: HostFacts, package: Package) -> bool:

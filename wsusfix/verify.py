@@ -56,9 +56,10 @@ def _faulty(verdict: Verdict) -> bool:
 
 def _required(verdict: Verdict) -> Version | None:
     match verdict:
-        case Verdict.EXPOSED_RTM | Verdict.EXPOSED_SP1 | Verdict.FIXED | Verdict.UNKNOWN:
+        case Verdict.EXPOSED_SP1 | Verdict.FIXED | Verdict.UNKNOWN:
             return advisory.FIXED_DLL
-        case Verdict.NOT_A_SERVER | Verdict.NOT_AFFECTED:
+        # RTM has no such DLL to come to: the update does not fix it.
+        case Verdict.EXPOSED_RTM | Verdict.NOT_A_SERVER | Verdict.NOT_AFFECTED:
             return None
 
 

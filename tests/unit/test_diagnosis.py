@@ -21,6 +21,11 @@ EXPOSED = {Verdict.EXPOSED_RTM, Verdict.EXPOSED_SP1}
 #: What stands on the server, the verdict, and a word of the reason.
 ROWS: dict[str, tuple[dict[str, Any], Verdict, str]] = {
     "no WSUS": (builders.ABSENT, Verdict.NOT_A_SERVER, "not installed"),
+    "no Setup key, but the service": (
+        {**builders.ABSENT, "service_wsusservice": "stopped"},
+        Verdict.UNKNOWN,
+        "without its Setup key",
+    ),
     "console only": (builders.CONSOLE, Verdict.NOT_A_SERVER, "console"),
     "console only of RTM": (
         {**builders.CONSOLE, "setup_VersionString": "3.0.6000.374"},
@@ -218,7 +223,9 @@ def _may_be_safe(answer: dict[str, Any]) -> Verdict | None:
     raw = answer.get("setup_VersionString", "")
     version, dll = _numbers(raw), _numbers(answer["dll_version"])
     if not answer["setup_present"]:
-        return Verdict.NOT_AFFECTED if answer["wsus2_product"] else Verdict.NOT_A_SERVER
+        if answer["wsus2_product"]:
+            return Verdict.NOT_AFFECTED
+        return None if "service_wsusservice" in answer else Verdict.NOT_A_SERVER
     if kind == "2":
         return Verdict.NOT_A_SERVER
     if kind in ("32", "64", "128"):
@@ -257,6 +264,7 @@ _answers = st.fixed_dictionaries(
         "dll_version": st.one_of(st.sampled_from(["3.1.6001.65", "3.1.6001.66", "3.1.7600.226"]), _versions),
         "wsus2_product": st.booleans(),
         "os_version": st.sampled_from(["5.2.3790", "6.0.6002", "6.1.7601", "6.2.9200", "6.3.9600", "10.0.14393"]),
+        "service_wsusservice": st.sampled_from(["running", "stopped", None]),
     }
 )
 
@@ -287,7 +295,7 @@ def test_what_is_called_exposed_is_a_known_product_and_never_a_guess(changes: di
 
 def test_the_absence_of_any_one_witness_never_makes_a_server_safe() -> None:
     for row, (changes, verdict, _) in ROWS.items():
-        if verdict in SAFE or verdict is Verdict.EXPOSED_RTM:
+        if verdict in SAFE or verdict is Verdict.EXPOSED_RTM or not changes.get("setup_present", True):
             continue
         for key in ("setup_VersionString", "setup_InstallType", "service_wsusservice", "setup_SqlServerName"):
             told = {"setup_InstallType": "1", **changes, key: None}
@@ -302,7 +310,6 @@ _BESIDE: dict[str, tuple[Any, ...]] = {
     "neighbours": ("", "configmgr", "configmgr\nessentials"),
     "os_caption": ("", "Windows Server 2022"),
     "culture": ("en-US", "ja-JP"),
-    "service_wsusservice": (None, "stopped"),
     "service_w3svc": (None, "stopped"),
     "setup_SqlServerName": (None, "SQL01"),
     "restart_renames": ("", f"!\\??\\{DLL}"),

@@ -502,7 +502,7 @@ def test_neighbours_nobody_knows_are_left_out() -> None:
 
 def test_the_question_follows_the_contract_of_its_script() -> None:
     FACTS.check_parameters(probe_parameters(Timeouts(start=61.9)))
-    assert probe_parameters(Timeouts(start=61.9))["start_seconds"] == 61
+    assert probe_parameters(Timeouts(start=61.9))["start_seconds"] == 62
 
 
 def test_the_question_names_the_documented_places() -> None:

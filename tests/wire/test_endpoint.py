@@ -1102,9 +1102,23 @@ def test_a_script_may_restart_the_server_it_runs_on(endpoint: Endpoint, scripts:
     with pytest.raises(requests.ConnectionError):
         script(pool, "shutdown").invoke()
     scripts.wait_stopped("shutdown")
+    until_up(endpoint)
     reauthenticate(wsman)
     with RunspacePool(wsman) as after:
         assert script(after, "quick").invoke() == ["done"]
+
+
+def until_up(endpoint: Endpoint, seconds: float = 10.0) -> None:
+    """A restart does not wait for the server to be back, so a client may come too early."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((endpoint.address, endpoint.port), timeout=1).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "the server did not come back"
+            time.sleep(0.02)
+        else:
+            return
 
 
 # --- the machine room --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wsusfix import scripts
 from wsusfix.errors import AnswerError, DeadlineError, JobError
 from wsusfix.events import JobState, Observer
-from wsusfix.options import Timeouts
+from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, printable
 from wsusfix.remote.refusals import raise_refusal
 from wsusfix.scripts import Script
@@ -116,7 +116,7 @@ class Left(Presentable):
         return f"{len(self.logs)} logs"
 
     def __str__(self) -> str:
-        return "\n".join([*(str(log) for log in self.logs), self.log_tail])
+        return "\n".join([*(str(log) for log in self.logs), *(printable(line) for line in self.log_tail.splitlines())])
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,7 +163,7 @@ def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts
             "job_script": job.text,
             "job_sha256": job.staged_sha256,
             "job_parameters": dict(parameters),
-            "start_seconds": int(timeouts.start),
+            "start_seconds": whole_seconds(timeouts.start),
         },
         phase="job",
     )
@@ -183,7 +183,7 @@ def look(
             "staging_name": STAGING_NAME,
             "job_id": job_id,
             "after": last,
-            "start_seconds": int(timeouts.start),
+            "start_seconds": whole_seconds(timeouts.start),
         },
         phase="job",
         within=within,
@@ -254,7 +254,7 @@ def cleanup(session: Session, timeouts: Timeouts) -> Cleanup:
     """
     answer = session.run(
         scripts.compose("cleanup"),
-        {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": int(timeouts.start)},
+        {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": whole_seconds(timeouts.start)},
         phase="cleanup",
     )
     raise_refusal(answer, host=session.host, phase="cleanup")

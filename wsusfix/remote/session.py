@@ -391,6 +391,8 @@ class _Transport(_TransportHTTP):
 
     def _build_session(self) -> requests.Session:
         session = super()._build_session()
+        # What counts of the environment has been read; to read it for every message takes longer than to encrypt that.
+        session.trust_env = False
         session.hooks["response"].append(self._read_bounded)
         return session
 
