@@ -1,6 +1,7 @@
 # Everything a newcomer needs: each target makes its own environment from a clean clone.
 #   make demo       simulated servers, the whole road, a report in demo-report/
 #   make test       lint and the suite
+#   make bench      side by side with what people use today, as ratios
 #   make test-all   the suite on every CPython from 3.10 on that answers (PYTHONS= names others)
 
 PYTHON ?= python3
@@ -8,8 +9,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 PYTEST_ARGS ?=
+# ENGINE=pwsh lets the lab's servers run the scripts in a real PowerShell 7.
+ENGINE ?=
 
-.PHONY: demo test test-all lint coverage wheel clean
+.PHONY: demo test test-all bench lint wheel clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
@@ -28,9 +31,12 @@ lint: $(VENV)/.installed
 
 test: lint
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # The gate stands at what holds, and rises.
 COVERAGE ?= 80

@@ -11,15 +11,26 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import wsusfix
 from wsusfix import report
+from wsusfix.diagnosis import Verdict
 from wsusfix.events import Event
 from wsusfix.lab import Host, Lab
 from wsusfix.report import HostResult, Run
 
 __all__ = ["main", "serve", "walk"]
+
+
+#: The servers of the demonstration, and the verdict each must end with.
+_ENDS: Final = {
+    "wsus-2008": Verdict.FIXED.value,
+    "wsus-2003": Verdict.FIXED.value,
+    "wsus-oslo": Verdict.FIXED.value,
+    "wsus-rtm": Verdict.EXPOSED_RTM.value,
+    "wsus-sp2": Verdict.NOT_AFFECTED.value,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (folder / "report.html").write_text(report.to_html(run), encoding="utf-8")
     (folder / "report.json").write_text(report.to_json(run) + "\n", encoding="utf-8")
     print(f"\nreport: {folder / 'report.md'}")
-    return 0 if all(result.outcome is not None and result.exposed is not None for result in run.hosts) else 1
+    unexpected = [result.host for result in run.hosts if result.verdict != _ENDS[result.host]]
+    if unexpected:
+        print("not as it should be: " + ", ".join(unexpected), file=sys.stderr)
+    return 1 if unexpected else 0
 
 
 def walk(stream: TextIO) -> Run:
