@@ -25,15 +25,24 @@ demo: $(VENV)/.installed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_architecture.py
 
+# Two runs side by side: what computes, and what mostly waits for the wire. Each has its own closing line.
 test: lint
 	$(BIN)/coverage erase
-	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-wire
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
+
+.PHONY: test-unit test-wire
+test-unit: $(VENV)/.installed
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider tests/unit tests/packaging $(PYTEST_ARGS)
+
+test-wire: $(VENV)/.installed
+	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest -q -p no:cacheprovider \
+	  tests/wire tests/pwsh tests/live $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

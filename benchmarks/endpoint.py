@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
@@ -37,7 +38,12 @@ class Endpoint:
 
     def __enter__(self) -> Endpoint:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [sys.executable, "-m", "benchmarks.endpoint"],
+            cwd=Path(__file__).resolve().parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
         self.fresh()
         return self
@@ -114,7 +120,7 @@ def _answer_questions(host: Any) -> None:
     of_lab = host.run
 
     def run(call: Any, output: Any) -> None:
-        text = call.parameters.get("Command") if call.script == "Invoke-Expression" else None
+        text = str(call.parameters.get("Command", "")) if call.script == "Invoke-Expression" else ""
         if text in QUESTIONS:
             output.write(QUESTIONS[text])
         else:

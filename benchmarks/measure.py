@@ -76,14 +76,15 @@ def at_most(value: float, bound: float, unit: str = "") -> Goal:
     return Goal(f"<= {bound:g}{unit}", value <= bound)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table, columns aligned."""
+def table(rows: Sequence[Row], *, goals: bool = True) -> str:
+    """Return the rows as a Markdown table, columns aligned; without *goals* nothing is held against them."""
     lines = [("measured", "today", "wsusfix", "ratio", "goal"), ("---",) * 5]
     for row in rows:
-        goal = "" if row.goal is None else f"{row.goal.text}: {'met' if row.goal.met else 'MISSED'}"
+        goal = "" if row.goal is None or not goals else f"{row.goal.text}: {'met' if row.goal.met else 'MISSED'}"
         lines.append((row.what, row.theirs, row.ours, row.ratio, goal))
     widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width, "-" if cell == "---" else " ") for cell, width in zip(line, widths)) + " |"
-        for line in lines
-    )
+    return "\n".join(f"| {' | '.join(_padded(*each) for each in zip(line, widths, strict=True))} |" for line in lines)
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell.ljust(width, "-" if cell == "---" else " ")

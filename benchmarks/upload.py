@@ -51,7 +51,11 @@ def _compare(
     what = f"upload of {size >> 20} MiB, {line}"
     return [
         Row(
-            what, _rate(size, theirs.seconds), _rate(size, ours.seconds), f"{ratio:.2f} x as fast", at_least(ratio, goal)
+            what,
+            _rate(size, theirs.seconds),
+            _rate(size, ours.seconds),
+            f"{ratio:.2f} x as fast",
+            at_least(ratio, goal),
         ),
         Row(
             f"{what}: processor time here",

@@ -284,3 +284,30 @@ def exit_code(code: int) -> ExitCode:
 
 #: Microsoft's order for several front ends on one database, as far as this update goes (KB954960: every front end).
 FRONT_ENDS_TEXT: Final = "every front end that shares the database needs the update; the fault is gone when all have it"
+
+# --- what the logs say ----------------------------------------------------------------------------------------------
+
+#: The two logs (advisory 954960, "how do I know"): the client's below ``%windir%``, the server's in one of these
+#: folders of ``TargetDir`` (product: ``LogFiles``; the advisory writes it in two words), or where the Setup key's
+#: ``LogFilePath`` says. WSUS begins a new server log when one has so many bytes (product).
+CLIENT_LOG: Final = "WindowsUpdate.log"
+SERVER_LOG: Final = "SoftwareDistribution.log"
+SERVER_LOG_FOLDERS: Final = ("LogFiles", "Log Files")
+SERVER_LOG_ROLLOVER: Final = 20_000_000
+#: The client's side of a failed call: five lines of one process and thread (advisory 954960 and KB954960, client
+#: sample). The error alone proves nothing: it stands for any SOAP fault of the server.
+CLIENT_ERROR: Final = "0x8024400E"
+CLIENT_HTTP_STATUS: Final = 200
+CLIENT_SOAP_FAULT: Final = 0x190
+SERVER_ERROR_CODE: Final = "InternalServerError"
+CLIENT_METHOD: Final = "ClientWebService/SyncUpdates"
+#: The first line that an update agent writes when it starts; it gives the time zone as ``tz: -0600`` (Windows).
+CLIENT_LOG_HEADER: Final = "Logging initialized"
+#: The server's side: an exception of this type, from this method, through these two frames; then the line of the SOAP
+#: fault with the same ID that the client shows (advisory 954960, server sample). .NET's sentences are translated,
+#: names are not.
+SERVER_EXCEPTION: Final = "System.ArgumentException"
+SERVER_METHOD: Final = "ClientImplementation.SyncUpdates"
+SERVER_FRAME_INSERT: Final = "System.Collections.Hashtable.Insert"
+SERVER_FRAME_SYNC: Final = "ClientImplementation.GetSyncInfo"
+SERVER_FAULT_SOURCE: Final = "SoapUtilities.CreateException"

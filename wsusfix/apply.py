@@ -13,18 +13,26 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from wsusfix import advisory, scripts
-from wsusfix.errors import ConsentError, PlanChangedError, RefusedByServerError, WsusFixError
+from wsusfix.errors import (
+    ConsentError,
+    DeadlineError,
+    NotReachedError,
+    PlanChangedError,
+    RefusedByServerError,
+    ScriptError,
+    WsusFixError,
+)
 from wsusfix.events import Note, Observer, PhaseBegun
-from wsusfix.facts import HostFacts
+from wsusfix.facts import HostFacts, JobFacts
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.plan import Basis, InstallUpdate, Plan
-from wsusfix.present import printable
+from wsusfix.present import bytes_text, printable
 from wsusfix.remote import job as jobs
-from wsusfix.remote.job import Job, Left
+from wsusfix.remote.job import Cleanup, Job, Left
 from wsusfix.remote.upload import upload
-from wsusfix.results import JobEvidence, Outcome, StepOutcome, StepStatus, Verification
-from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
-from wsusfix.verify import verify
+from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus, Refusal
+from wsusfix.verify import SERVICE_CHECK, verify
 
 if TYPE_CHECKING:
     from wsusfix.remote.session import Session
@@ -32,6 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["apply"]
 
 _EVENT_SOURCE: Final = "wsusfix"
+#: For which services that the update stopped are given time to come back, in seconds.
+_SERVICES_BACK: Final = 60.0
+#: Between two looks at a server that is not yet as it is to be: first and longest pause, in seconds.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 5.0
 
 
 def apply(
@@ -90,7 +103,7 @@ class _Applying:
         if not self._plan.steps:
             return self._without_steps(before)
         (step,) = self._plan.steps
-        if before.job is not None and before.job.active:
+        if before.job is not None and (before.job.active or self._ran_when_planned(before.job)):
             # Joined before the plan's basis is compared: the job that runs may just have changed it.
             self._tell(Note(self._plan.host, "job", f"joining the job that runs already ({before.job})"))
             return self._finish(step, before, before.job.job_id, time.monotonic())
@@ -104,6 +117,11 @@ class _Applying:
         began = time.monotonic()
         return self._finish(step, before, self._start(step, before), began)
 
+    def _ran_when_planned(self, job: JobFacts) -> bool:
+        """Whether it is the job that the plan said would be joined, and has ended since."""
+        planned = self._plan.diagnosis.facts.job
+        return planned is not None and planned.active and planned.job_id == job.job_id
+
     # --- nothing to do ----------------------------------------------------------------------------------------------
 
     def _without_steps(self, before: HostFacts) -> Outcome:
@@ -114,10 +132,13 @@ class _Applying:
         if before.job is not None and before.job.active:
             self._notes.append(f"a job of wsusfix is at work: {before.job}")
         elif before.staging.leftovers and not plan.blocked:
-            if before.job is not None and before.job.status is JobStatus.FINISHED:
-                finished = jobs.look(self._session, before.job.job_id, self._timeouts)
-                evidence = self._evidence(finished, before, self._collect(finished))
-            self._clean()
+            left: Left | None = None
+            if before.job is not None and before.job.status in (JobStatus.FINISHED, JobStatus.INTERRUPTED):
+                ended = jobs.look(self._session, before.job.job_id, self._timeouts)
+                left = self._collect(ended)
+                evidence = self._evidence(ended, before, left)
+            if left is not None or evidence is None:
+                self._clean()
         message = plan.nothing if not plan.blocked else "blocked: nothing was changed"
         return Outcome(
             host=plan.host,
@@ -184,21 +205,23 @@ class _Applying:
         }
 
     def _finish(self, step: InstallUpdate, before: HostFacts, job_id: str, began: float) -> Outcome:
-        job = jobs.follow(self._session, job_id, self._timeouts, self._tell)
-        left = self._collect(job)
+        job = self._follow(job_id)
+        # One that never began left nothing, and is cleared away already.
+        left = Left(log_tail="", logs=()) if job.status is JobStatus.NEVER_STARTED else self._collect(job)
         self._tell(PhaseBegun(self._plan.host, "verify"))
-        after = self._look()
-        verification = verify(after, before)
-        ended = _ended(job, verification)
+        after, verification = self._look_until_settled(job, before)
+        ended = _explained(_ended(job, verification), after)
         evidence = self._evidence(job, before, left)
-        if ended.status is not StepStatus.FAILED:
+        if ended.status is not StepStatus.FAILED and left is not None:
             self._clean()
+        elif ended.status is StepStatus.FAILED and after.staging.leftovers:
+            self._notes.append(f"{after.staging.path} and the task stay for the next run, or for server.cleanup()")
         first = _version_before(job, before)
         found = after.wsus.dll_version
         return Outcome(
             host=self._plan.host,
             message=_message(ended, verification),
-            changed=str(found) != first or verification.restart_pending,
+            changed=ended.status is not StepStatus.SKIPPED and (str(found) != first or verification.restart_pending),
             restart_pending=verification.restart_pending,
             steps=(
                 StepOutcome(
@@ -219,9 +242,59 @@ class _Applying:
             notes=tuple(self._notes),
         )
 
-    def _collect(self, job: Job) -> Left:
+    def _follow(self, job_id: str) -> Job:
+        """Wait for the job's end.  One that does not begin in time is given up for good, so that it never does."""
+        job = jobs.follow(self._session, job_id, self._timeouts, self._tell)
+        if job.status is JobStatus.NEVER_STARTED and not self._give_up():
+            # It began in the last moment.
+            job = jobs.follow(self._session, job_id, self._timeouts, self._tell)
+        return job
+
+    def _give_up(self) -> bool:
+        """Take away from a job that has not begun whatever it would need to; ``False`` when it just began."""
+        self._tell(Note(self._plan.host, "job", "the scheduled task did not begin in time: the job is given up"))
+        try:
+            cleaned = jobs.cleanup(self._session, self._timeouts)
+        except RefusedByServerError as error:
+            if error.reason == Refusal.JOB_RUNNING.value:
+                return False
+            raise
+        except ScriptError as error:
+            self._notes.append(f"the job could not be given up, and may begin late: {error}")
+        else:
+            self._note_remaining(cleaned)
+        return True
+
+    def _look_until_settled(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
+        """Look at the server after the job; while it restarts by itself, or services come back, look again."""
+        restarts = _restart_begun(job)
+        deadline = time.monotonic() + (self._timeouts.lost if restarts else min(self._timeouts.lost, _SERVICES_BACK))
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                after = self._look()
+            except WsusFixError as error:
+                error.phase = "verify"
+                gone = isinstance(error, NotReachedError | DeadlineError)
+                if not (restarts and gone and error.retryable) or time.monotonic() + pause > deadline:
+                    raise
+            else:
+                verification = verify(after, before)
+                waits = (restarts and verification.restart_pending) or bool(_missing_services(verification))
+                if not waits or time.monotonic() + pause > deadline:
+                    return after, verification
+                self._tell(Note(self._plan.host, "verify", "not settled yet, looking again"))
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _collect(self, job: Job) -> Left | None:
+        """Bring back the logs; ``None`` when they cannot be read, and then they stay where they are."""
         self._tell(PhaseBegun(self._plan.host, "collect"))
-        return jobs.collect(self._session, job.job_id)
+        try:
+            return jobs.collect(self._session, job.job_id)
+        except ScriptError as error:
+            self._notes.append(f"the job's logs could not be read and stay on the server: {error}")
+            return None
 
     def _clean(self) -> None:
         """Remove task and staging; failing to is worth a note, not the loss of an outcome."""
@@ -232,10 +305,13 @@ class _Applying:
             self._notes.append(f"cleanup failed: {error}")
             self._tell(Note(self._plan.host, "cleanup", str(error)))
             return
+        self._note_remaining(cleaned)
+
+    def _note_remaining(self, cleaned: Cleanup) -> None:
         if not cleaned.clean:
             self._notes.append("left on the server: " + ", ".join(cleaned.remaining))
 
-    def _evidence(self, job: Job, before: HostFacts, left: Left) -> JobEvidence:
+    def _evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
         session = before.session
         code = job.value("exit_code")
         package = next((step.package.sha256 for step in self._plan.steps), "")
@@ -257,14 +333,26 @@ class _Applying:
             server_clock=job.last.time if job.last else "",
             controller_clock=datetime.now(timezone.utc).replace(microsecond=0),
             steps=job.steps,
-            logs=left.logs,
-            log_tail=left.log_tail,
+            logs=left.logs if left is not None else (),
+            log_tail=left.log_tail if left is not None else "",
         )
 
 
 def _code(text: str) -> int | None:
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 12 else None
+
+
+def _restart_begun(job: Job) -> bool:
+    """Whether the installer has said that the server restarts by itself."""
+    code = _code(job.value("exit_code"))
+    return code is not None and advisory.exit_code(code).meaning is advisory.ExitMeaning.RESTART_BEGUN
+
+
+def _missing_services(verification: Verification) -> tuple[Check, ...]:
+    """The services that ran before and do not now, where nothing else is wrong."""
+    wrong = tuple(check for check in verification.checks if check.decides and not check.ok)
+    return wrong if all(check.name.startswith(SERVICE_CHECK) for check in wrong) else ()
 
 
 def _version_before(job: Job, before: HostFacts) -> str:
@@ -293,13 +381,13 @@ def _ended(job: Job, verification: Verification) -> _Ended:
             why = f"the job was interrupted in {_last_phase(job)} (restart, power, or killed)"
             if verification.ok:
                 return _Ended(StepStatus.DONE, f"{why}, but the fixed DLL is in place")
+            if verification.restart_pending:
+                return _Ended(StepStatus.DONE, f"{why}, but the new DLL waits for a restart", _RESTART)
             return _Ended(StepStatus.FAILED, why, "run again: the server is diagnosed anew before anything is started")
         case JobStatus.NEVER_STARTED:
-            return _Ended(
-                StepStatus.FAILED,
-                "the scheduled task never began",
-                "is the Task Scheduler service running, and does policy let SYSTEM run PowerShell? then run again",
-            )
+            return _SOMEBODY_ELSE if verification.ok else _NEVER_BEGAN
+        case JobStatus.FINISHED if job.last is not None and job.last.phase is JobPhase.ABANDONED:
+            return _SOMEBODY_ELSE if verification.ok else _NEVER_BEGAN
         case JobStatus.FINISHED:
             return _finished(job, verification)
         case JobStatus.NONE | JobStatus.CLAIMED | JobStatus.RUNNING:
@@ -314,6 +402,9 @@ def _finished(job: Job, verification: Verification) -> _Ended:
             return _by_exit_code(job, verification)
         case JobReason.ALREADY_FIXED:
             return _Ended(StepStatus.SKIPPED, "the DLL was fixed before the installer was to run")
+        case _ if verification.ok and not job.value("exit_code"):
+            # Quicker, and perhaps has cleared away what this job was to run.
+            return _SOMEBODY_ELSE
         case JobReason.PACKAGE_MISSING:
             return _Ended(StepStatus.FAILED, f"the package vanished from the server{told}", "run again")
         case JobReason.PACKAGE_CHANGED:
@@ -340,6 +431,23 @@ def _finished(job: Job, verification: Verification) -> _Ended:
             return _Ended(StepStatus.FAILED, f"the job broke off{told}", "look at the evidence, then run again")
 
 
+def _explained(ended: _Ended, after: HostFacts) -> _Ended:
+    """Add to a failure what the server's state says about it."""
+    if ended.status is not StepStatus.FAILED:
+        return ended
+    policy = after.session.execution_policy
+    if ended is _NEVER_BEGAN and policy.lower() in advisory.BLOCKING_POLICIES:
+        why = f"{ended.why}: group policy sets the execution policy {policy}"
+        return _Ended(
+            ended.status, why, "have the policy set to RemoteSigned while this server is mended, then run again"
+        )
+    free = min(after.staging.free, after.staging.system_free)
+    if free < advisory.STAGING_RESERVE:
+        why = f"{ended.why}; only {bytes_text(free)} are free on the server's drive"
+        return _Ended(ended.status, why, f"make room there; {ended.hint}" if ended.hint else "make room there")
+    return ended
+
+
 def _by_exit_code(job: Job, verification: Verification) -> _Ended:
     code = _code(job.value("exit_code"))
     known = advisory.exit_code(code) if code is not None else None
@@ -347,7 +455,10 @@ def _by_exit_code(job: Job, verification: Verification) -> _Ended:
     if verification.ok:
         return _Ended(StepStatus.DONE, said)
     if verification.restart_pending:
-        return _Ended(StepStatus.DONE, f"{said}; the new DLL waits for a restart", "restart the server, then verify")
+        return _Ended(StepStatus.DONE, f"{said}; the new DLL waits for a restart", _RESTART)
+    if services := _missing_services(verification):
+        missing = ", ".join(f"{check.name} is {check.found}" for check in services)
+        return _Ended(StepStatus.FAILED, f"{said}, but {missing}", "start it, and look at the server's event log")
     if known is not None and known.meaning in _GOOD:
         return _Ended(
             StepStatus.FAILED,
@@ -357,6 +468,13 @@ def _by_exit_code(job: Job, verification: Verification) -> _Ended:
     return _Ended(StepStatus.FAILED, said, known.advice if known is not None else "run again")
 
 
+_RESTART: Final = "restart the server, then verify"
+_NEVER_BEGAN: Final = _Ended(
+    StepStatus.FAILED,
+    "the scheduled task never began, and the job was given up",
+    "is the Task Scheduler service running, and does policy let SYSTEM run PowerShell? then run again",
+)
+_SOMEBODY_ELSE: Final = _Ended(StepStatus.SKIPPED, "the DLL was fixed meanwhile by somebody else")
 _GOOD: Final = (
     advisory.ExitMeaning.INSTALLED,
     advisory.ExitMeaning.RESTART_NEEDED,

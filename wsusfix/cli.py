@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import enum
 import getpass
+import json
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, TextIO
 
-from wsusfix import __version__, errors, report
+from wsusfix import __version__, errors, logs, report
 from wsusfix.diagnosis import Verdict
 from wsusfix.errors import WsusFixError
 from wsusfix.events import Event, UploadProgress
@@ -120,12 +121,14 @@ def _parser() -> argparse.ArgumentParser:
         if name == "remediate":
             command.add_argument("--yes", action="store_true", help="consent to what cannot be undone")
             command.add_argument("--dry-run", action="store_true", help="leave out apply, and nothing else")
+    _logs_command(commands)
     lab = commands.add_parser("lab", help="start simulated servers to try things out on")
     lab.add_argument(
         "--wsus", action="append", metavar="STATE", help="one server for each, such as '3.0 SP1' (repeatable)"
     )
     lab.add_argument("--os", default="Windows Server 2008", help="their system (default: %(default)s)")
     lab.add_argument("--arch", default="x64", help="their processor architecture (default: %(default)s)")
+    lab.add_argument("--engine", choices=["pwsh"], help="run the scripts in a PowerShell, instead of answering for it")
     lab.add_argument("--verbose", action="store_true", help="log what happens to standard error")
     lab.set_defaults(run=_lab)
     return parser
@@ -348,6 +351,39 @@ class _Progress:
             self._open = False
 
 
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+
+def _logs_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "say what logs of clients and servers prove; sends nothing anywhere"
+    command = commands.add_parser(
+        "logs",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog="exit codes: 0 the logs do not prove the symptom, 2 usage, 3 they prove it",
+    )
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a log, a folder of logs, or a pattern")
+    command.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else on standard output"
+    )
+    command.add_argument("--processes", type=int, metavar="N", help="read so many files at a time (default: by size)")
+    command.add_argument(
+        "--utc-offset", metavar="+HHMM", help="the clients' offset from UTC, for logs without a header that says it"
+    )
+    command.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    command.set_defaults(run=_logs)
+
+
+def _logs(chosen: argparse.Namespace) -> ExitCode:
+    offset = logs.parse_offset(chosen.utc_offset) if chosen.utc_offset is not None else None
+    processes = logs.sensible_processes(chosen.paths) if chosen.processes is None else chosen.processes
+    found = logs.examine(chosen.paths, processes=processes, utc_offset=offset)
+    for file in found.problems:
+        print(f"wsusfix: warning: {file}", file=sys.stderr)
+    print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
+    return ExitCode.EXPOSED if found.proven else ExitCode.WELL
+
+
 # --- the lab --------------------------------------------------------------------------------------------------------
 
 
@@ -358,7 +394,7 @@ def _lab(chosen: argparse.Namespace) -> ExitCode:
     except ImportError as error:
         raise errors.UsageError(f"the lab is not installed: {error}", hint="pip install 'wsusfix[lab]'") from None
     try:
-        serve(chosen.wsus or ["3.0 SP1"], os_name=chosen.os, arch=chosen.arch)
-    except ValueError as error:
+        serve(chosen.wsus or ["3.0 SP1"], os_name=chosen.os, arch=chosen.arch, engine=chosen.engine)
+    except (ValueError, RuntimeError) as error:
         raise errors.UsageError(str(error)) from None
     return ExitCode.WELL

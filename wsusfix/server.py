@@ -46,6 +46,7 @@ class WsusServer:
         self._connection = connection
         self._tell = on_event
         self._session = Session(connection, credentials, on_retry=self._told_to_wait)
+        self._closed = False
 
     def _told_to_wait(self, error: WsusFixError, pause: float) -> None:
         self._tell(Note(self.host, error.phase or "connect", f"{error.message}; next try in {pause:.1f} s"))
@@ -80,15 +81,30 @@ class WsusServer:
         """Open the session; :func:`connect` has done so already."""
         self._tell(PhaseBegun(self.host, "connect", str(self._connection)))
         self._session.open()
+        self._closed = False
         return self
 
     def close(self) -> None:
         """Close the session. A job that runs on the server goes on."""
+        self._closed = True
         self._session.close()
+
+    def _check_open(self, phase: str) -> None:
+        """Refuse what would open the session anew after :meth:`close`, for nobody would close it again.
+
+        Raises:
+            UsageError: the session was closed.
+        """
+        if self._closed:
+            raise UsageError("the session is closed", host=self.host, phase=phase, hint="connect again")
+
+    def _begin(self, phase: str, detail: str = "") -> None:
+        self._check_open(phase)
+        self._tell(PhaseBegun(self.host, phase, detail))
 
     def facts(self) -> HostFacts:
         """Look at the server once and return what it says. Changes nothing."""
-        self._tell(PhaseBegun(self.host, "facts"))
+        self._begin("facts")
         return self._look()
 
     def _look(self) -> HostFacts:
@@ -122,6 +138,7 @@ class WsusServer:
         """
         if not isinstance(plan, Plan) or plan.host != self.host:
             raise UsageError("this plan was made for another server", host=self.host, phase="apply")
+        self._check_open("apply")
         return applying.apply(
             plan,
             self._session,
@@ -147,7 +164,7 @@ class WsusServer:
         from wsusfix.remote.upload import upload
 
         package = Package.read(path)
-        self._tell(PhaseBegun(self.host, "upload", package.name))
+        self._begin("upload", package.name)
         return upload(
             self._session,
             package.path,
@@ -173,7 +190,7 @@ class WsusServer:
         """
         from wsusfix.remote import job
 
-        self._tell(PhaseBegun(self.host, "cleanup"))
+        self._begin("cleanup")
         return job.cleanup(self._session, self._connection.timeouts)
 
 

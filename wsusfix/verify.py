@@ -5,6 +5,8 @@ Pure functions; the DLL's file version decides, whatever an installer's exit cod
 
 from __future__ import annotations
 
+from typing import Final
+
 from packaging.version import Version
 
 from wsusfix import advisory
@@ -12,7 +14,10 @@ from wsusfix.diagnosis import Verdict, diagnose
 from wsusfix.facts import HostFacts
 from wsusfix.results import Check, Verification
 
-__all__ = ["verify"]
+__all__ = ["SERVICE_CHECK", "verify"]
+
+#: How the names of checks of services begin.
+SERVICE_CHECK: Final = "service "
 
 
 def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
@@ -77,4 +82,4 @@ def _service(name: str, after: HostFacts, before: HostFacts | None) -> Check:
     """Check one service; only one that ran before and does not now decides: others were down for their own reasons."""
     state = after.wsus.services.get(name, "absent")
     ran = before is not None and before.wsus.services.get(name) == "running"
-    return Check(f"service {name}", state == "running", state, "running", decides=ran)
+    return Check(f"{SERVICE_CHECK}{name}", state == "running", state, "running", decides=ran)

@@ -107,14 +107,17 @@ def _table(results: Sequence[HostResult]) -> str:
     return "\n".join(lines)
 
 
-def serve(states: Sequence[str], *, os_name: str, arch: str, stream: TextIO | None = None) -> None:
+def serve(
+    states: Sequence[str], *, os_name: str, arch: str, stream: TextIO | None = None, engine: str | None = None
+) -> None:
     """Keep simulated servers running until interrupted, and print how to reach them.
 
     Raises:
-        ValueError: there is no such system, state or architecture.
+        ValueError: there is no such system, state, architecture or engine.
+        RuntimeError: the engine is not at hand.
     """
     out = stream or sys.stdout
-    with Lab() as lab:
+    with Lab(engine=engine) as lab:
         hosts = [
             lab.add_server(f"wsus{n:02d}", os=os_name, arch=arch, wsus=_state(state))
             for n, state in enumerate(states, 1)

@@ -51,6 +51,7 @@ class Faults:
         self._hangs = _Times()
         self._hang_seconds = 0.0
         self._responses_left = 0
+        self._requests_left = 0
 
     # --- what a test, a rehearsal or the command line says -------------------------------------------------
 
@@ -111,6 +112,13 @@ class Faults:
             raise ValueError("the next response is number 1")
         with self._lock:
             self._responses_left = n
+
+    def reset_request(self, n: int = 1) -> None:
+        """Reset the connection of the ``n``-th request from now instead of answering: it is not carried out."""
+        if n < 1:
+            raise ValueError("the next request is number 1")
+        with self._lock:
+            self._requests_left = n
 
     def clear(self) -> None:
         """Nothing goes wrong any more; what has happened stays counted."""
@@ -196,6 +204,17 @@ class Faults:
             if self._responses_left > 0:
                 return False
             self._counts["reset_in_response"] += 1
+            return True
+
+    def breaks_request(self) -> bool:
+        """Asked once for every request."""
+        with self._lock:
+            if self._requests_left == 0:
+                return False
+            self._requests_left -= 1
+            if self._requests_left > 0:
+                return False
+            self._counts["reset_request"] += 1
             return True
 
     def hang(self) -> float:

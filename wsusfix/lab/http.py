@@ -20,16 +20,16 @@ import threading
 import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import BinaryIO, final
+from typing import BinaryIO, Protocol, final
 
 import spnego
 
 from .accounts import Account, Accounts
 from .faults import Faults
 from .psrp import PowerShellPlugin, ScriptRunner
-from .wsman import Caller, ConnectionReset, Quotas, Service, ShellInfo
+from .wsman import Caller, ConnectionReset, Plugin, Quotas, Service, ShellInfo
 
-__all__ = ["Account", "Accounts", "Endpoint", "Faults", "Quotas", "ShellInfo"]
+__all__ = ["Account", "Accounts", "Endpoint", "EndpointPlugin", "Faults", "Quotas", "ShellInfo"]
 
 log = logging.getLogger("wsusfix.lab")
 log.addHandler(logging.NullHandler())
@@ -209,6 +209,13 @@ def _unseal(context: spnego.ContextProxy, body: bytes) -> bytes:
     return envelope
 
 
+class EndpointPlugin(Plugin, Protocol):
+    """A plug-in whose work an endpoint can wait for when it stops."""
+
+    def join(self, timeout: float) -> None:
+        """Wait until everything that was stopped has really ended."""
+
+
 @final
 class Endpoint:
     """One simulated server's WinRM listener. ``start`` it, point pypsrp at ``address`` and ``port``, ``stop`` it."""
@@ -223,6 +230,7 @@ class Endpoint:
         powershell_version: str = "2.0",
         quotas: Quotas | None = None,
         faults: Faults | None = None,
+        plugin: EndpointPlugin | None = None,
     ) -> None:
         if not ipaddress.ip_address(address).is_loopback:
             raise ValueError(f"{address} is no loopback address: the lab is reachable from this machine only")
@@ -232,7 +240,7 @@ class Endpoint:
         self.faults = Faults() if faults is None else faults
         self.quotas = Quotas.for_powershell(powershell_version) if quotas is None else quotas
         self._accounts = accounts
-        self._plugin = PowerShellPlugin(runner, powershell_version)
+        self._plugin: EndpointPlugin = PowerShellPlugin(runner, powershell_version) if plugin is None else plugin
         self._service = Service(self._plugin, self.quotas, self.faults, machine=address)
         self._authenticator = _Authenticator(accounts, self.faults)
         self._lock = threading.Lock()
@@ -451,6 +459,8 @@ class Endpoint:
 
     def _answer(self, connection: _Connection, request: _Request) -> _Response:
         if self.latency > 0 and connection.gone.wait(self.latency):
+            raise ConnectionReset
+        if self.faults.breaks_request():
             raise ConnectionReset
         if request.method != "POST":
             return _Response(405, headers=(("Allow", "POST"),), last=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsusfix import advisory
+from wsusfix.advisory import ExitMeaning
 from wsusfix.lab import packages
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.scheduler import SYSTEM, Process
@@ -135,10 +136,10 @@ class Installer:
         if not machine.claim_installer(process):
             return _BUSY
         if machine.installer_hangs or not order.quiet:
-            # A dialog in a session without a screen: nobody will ever answer it.
+            # A dialog in a session without a screen: nobody answers it, unless the fault is cleared.
             process.stand_still()
-            while True:
-                process.pause(60.0)
+        while machine.installer_hangs or not order.quiet:
+            process.pause(0.02)
         unpacked = f"{process.environment['TEMP']}\\{machine.name}-{process.pid}.tmp"
         try:
             machine.files.create(unpacked, data)
@@ -160,7 +161,7 @@ class Installer:
             return code
         if code == _RESTART_NEEDED and restarts:
             code = _RESTART_BEGUN
-        if code in (_RESTART_NEEDED, _RESTART_BEGUN):
+        if advisory.exit_code(code).meaning in (ExitMeaning.RESTART_NEEDED, ExitMeaning.RESTART_BEGUN):
             self._wsus.install_update_at_restart()
         if code == _RESTART_BEGUN:
             _restart(machine)

@@ -25,6 +25,7 @@ from pypsrp._utils import get_pwsh_script
 from wsusfix import advisory
 from wsusfix.lab import behaviours, packages
 from wsusfix.lab.accounts import Account, Accounts
+from wsusfix.lab.engine import Engine, EngineError, EnginePlugin
 from wsusfix.lab.faults import Faults
 from wsusfix.lab.filesystem import (
     ADMINISTRATORS,
@@ -38,7 +39,7 @@ from wsusfix.lab.filesystem import (
     Token,
     WindowsError_,
 )
-from wsusfix.lab.http import Endpoint, Quotas
+from wsusfix.lab.http import Endpoint, Quotas, ShellInfo
 from wsusfix.lab.installer import Installation, Installer
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall, TerminatingError
 from wsusfix.lab.scheduler import Process, ProcessEnded, Task
@@ -50,6 +51,8 @@ __all__ = ["Host", "HostFaults", "Job", "Lab"]
 
 #: The script that pypsrp's own ``Client.copy`` sends.
 _COPY: Final = get_pwsh_script("copy.ps1")
+#: What can run the scripts in place of their transcription.
+ENGINES: Final = ("pwsh",)
 _DOMAIN: Final = "LAB"
 _USER: Final = "admin"
 #: Of one process, not of one lab: the NTLM acceptor knows one password for an account in a process.
@@ -154,7 +157,7 @@ class HostFaults(Faults):
         super().__init__()
         self._machine = machine
         self._restart = restart
-        self._at_phase: dict[JobPhase, tuple[str, Callable[[Process], None]]] = {}
+        self._at_phase: dict[JobPhase, tuple[str, Callable[[Process], object]]] = {}
         self._free: int | None = None
 
     def kill_job(self, *, phase: JobPhase | str) -> None:
@@ -169,16 +172,34 @@ class HostFaults(Faults):
         """Change the uploaded package when the job has written down *phase*; one that is held open cannot be."""
         self._at_phase[JobPhase(phase)] = ("swap_package", lambda process: self._swap())
 
+    def at_phase(self, happen: Callable[[], object], *, phase: JobPhase | str) -> None:
+        """Let *happen* whatever it is when the job has written down *phase*; it is called in the job's own thread."""
+        self._at_phase[JobPhase(phase)] = ("at_phase", lambda process: happen())
+
     def task_never_starts(self) -> None:
-        """Accept the order to run a task, and never carry it out."""
+        """Accept the order to run a task, and do not carry it out; see :meth:`task_starts_after_all`."""
         self._machine.tasks_start = False
+
+    def task_starts_after_all(self) -> None:
+        """Carry out now, late, every order to run a task that was accepted since :meth:`task_never_starts`."""
+        self._machine.tasks_start = True
+        self._machine.start_ordered()
+
+    def task_scheduler_stopped(self) -> None:
+        """Let the service be stopped that keeps tasks."""
+        self._machine.scheduler.running = False
+
+    def clock_jumps(self, *, seconds: float) -> None:
+        """Set the server's clock forward, or back; processes keep the time at which they were created."""
+        self._machine.clock_offset += seconds
+        self._machine.boot_time += seconds
 
     def task_starts_late(self, *, seconds: float) -> None:
         """Let so long pass between the order to run a task and its beginning."""
         self._machine.task_delay = seconds
 
     def installer_hangs(self) -> None:
-        """Let every installer stand still, as before a dialog that nobody sees."""
+        """Let every installer stand still, as before a dialog that nobody sees; :meth:`clear` answers the dialog."""
         self._machine.installer_hangs = True
 
     def installer_busy(self) -> None:
@@ -194,6 +215,10 @@ class HostFaults(Faults):
     def signature(self, status: packages.Signature) -> None:
         """Find every signature ``"valid"``, ``"invalid"`` or ``"unverifiable"``."""
         self._machine.signature = status
+
+    def signature_stalls(self) -> None:
+        """Let whoever checks a signature wait for a revocation list until they give up."""
+        self._machine.signature_stalls = True
 
     def precreate_staging(self, *, owner: str = _SOMEBODY, how: str = "owner") -> None:
         """Let somebody have made the staging folder before.
@@ -223,8 +248,10 @@ class HostFaults(Faults):
         super().clear()
         self._at_phase.clear()
         self._machine.tasks_start, self._machine.task_delay = True, 0.0
+        self._machine.scheduler.running = True
         self._machine.installer_hangs = self._machine.foreign_installer = False
         self._machine.signature = None
+        self._machine.signature_stalls = False
         if self._free is not None:
             self._machine.files.drive("C:\\").free = self._free
             self._free = None
@@ -261,6 +288,7 @@ class Host:
         account: Account,
         token: Token,
         profile: str,
+        engine: Engine | None = None,
     ) -> None:
         self.name = name
         self.faults = HostFaults(machine, self.reboot)
@@ -269,6 +297,7 @@ class Host:
         self._account = account
         self._token = token
         self._profile = profile
+        self._engine = engine
         self._lock = threading.Lock()
         self._jobs: dict[Process, Job] = {}
         self._installations: list[Installation] = []
@@ -295,6 +324,7 @@ class Host:
             powershell_version=self._machine.powershell_version,
             quotas=quotas,
             faults=self.faults,
+            plugin=EnginePlugin(self._engine, self, self._machine.powershell_version) if self._engine else None,
         )
         endpoint.start()
         self._endpoint = endpoint
@@ -314,6 +344,11 @@ class Host:
             "username": self._account.name,
             "password": self._account.password,
         }
+
+    @property
+    def shells(self) -> tuple[ShellInfo, ...]:
+        """The shells that are open now."""
+        return self._door.shells
 
     @property
     def request_count(self) -> int:
@@ -438,9 +473,27 @@ class Host:
         finally:
             self._machine.processes.end(windows.process, 0)
 
+    def admit(self, call: ScriptCall) -> tuple[str, SimulatedWindows]:
+        """Let a script of the library begin in the engine, as a process of the account that connects.
+
+        Raises:
+            TerminatingError: it is none, or its parameters are not those of its contract.
+            ProcessEnded: the server is going down.
+        """
+        if call.is_script and call.script == _COPY:
+            message = "the lab with an engine copies no files: pypsrp's script would write on this very machine"
+            raise TerminatingError(message, error_id="UnknownScript", category="NotImplemented")
+        name, _ = self._recognised(call)
+        return name, self.session(call.stopped)
+
     def _answer(self, windows: SimulatedWindows, call: ScriptCall) -> object:
         if call.is_script and call.script == _COPY:
             return behaviours.copy(windows, call.arguments, call.input, self._profile)
+        name, parameters = self._recognised(call)
+        return {"script": name, **behaviours.BEHAVIOURS[name](windows, parameters, call.input)}
+
+    def _recognised(self, call: ScriptCall) -> tuple[str, dict[str, Any]]:
+        """Which script of the library's is asked for, and its parameters."""
         try:
             name = behaviours.recognise(call.script if call.is_script and len(call.commands) <= 1 else "")
             contract = CONTRACTS[name]
@@ -454,7 +507,7 @@ class Host:
             raise TerminatingError(str(error), error_id="UnknownScript", category="NotImplemented") from error
         except ContractError as error:
             raise TerminatingError(str(error), error_id="ContractError", category="InvalidArgument") from error
-        return {"script": name, **behaviours.BEHAVIOURS[name](windows, parameters, call.input)}
+        return name, parameters
 
     def run_task(self, machine: Machine, process: Process, task: Task) -> int:
         """Run the script of a scheduled task as *process*; the exit code of PowerShell."""
@@ -474,9 +527,13 @@ class Host:
             self._jobs[process] = begun
         code = 1
         try:
-            behaviours.JOBS[name](SimulatedWindows(machine, process), folder)
-            code = 0
-        except WindowsError_:
+            windows = SimulatedWindows(machine, process)
+            if self._engine is not None:
+                code = self._engine.run_job(name, windows, task.script)
+            else:
+                behaviours.JOBS[name](windows, folder)
+                code = 0
+        except (WindowsError_, EngineError):
             code = 1  # what PowerShell ends with after an error that nobody caught
         finally:
             with self._lock:
@@ -504,9 +561,22 @@ class Host:
 
 
 class Lab:
-    """Simulated servers on loopback, for as long as the ``with`` block lasts."""
+    """Simulated servers on loopback, for as long as the ``with`` block lasts.
 
-    def __init__(self) -> None:
+    Args:
+        engine: ``None`` to answer the scripts by their transcription in Python; ``"pwsh"`` to let a PowerShell run
+            them, the one that ``WSUSFIX_PWSH`` names or ``pwsh`` on the path.  Only what Windows itself does is
+            simulated then.
+
+    Raises:
+        ValueError: there is no such engine.
+        EngineError: it is not at hand.
+    """
+
+    def __init__(self, engine: str | None = None) -> None:
+        if engine is not None:
+            _one_of("engine", engine, ENGINES)
+        self._engine = Engine() if engine is not None else None
         self._hosts: dict[str, Host] = {}
         self._folder: Path | None = None
         self._numbers = itertools.count(1)
@@ -523,6 +593,11 @@ class Lab:
 
     def __repr__(self) -> str:
         return f"Lab({', '.join(self._hosts)})"
+
+    @property
+    def engine(self) -> Engine | None:
+        """The PowerShell that runs the scripts; ``None`` where they are answered in Python."""
+        return self._engine
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -608,6 +683,7 @@ class Lab:
             neighbours=neighbours,
             administrator=administrator,
             session_allowed=session_allowed,
+            engine=self._engine,
         )
         machine = host.machine
         machine.powershell_version = powershell_version
@@ -656,6 +732,8 @@ class Lab:
         self._closed = True
         for host in self._hosts.values():
             host.close()
+        if self._engine is not None:
+            self._engine.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -699,6 +777,7 @@ def _stand_up(
     neighbours: Sequence[str],
     administrator: bool,
     session_allowed: bool,
+    engine: Engine | None,
 ) -> Host:
     """Put a machine, its WSUS, its account and what runs on it together."""
     machine = Machine(
@@ -718,7 +797,7 @@ def _stand_up(
     machine.files.make_folders(f"{profile}\\Temp")
     machine.files.protect(profile, Security(token.sid, own, own))
     wsus_there = Wsus(machine, wsus, database=database, neighbours=neighbours)
-    host = Host(name, machine, wsus_there, account=account, token=token, profile=profile)
+    host = Host(name, machine, wsus_there, account=account, token=token, profile=profile, engine=engine)
     machine.programs = Installer(wsus_there, host.installation_ended)
     machine.on_task = host.run_task
     return host

@@ -53,6 +53,8 @@ from psrpcore.types import (
 from .wsman import Pipe, PluginShell
 
 __all__ = [
+    "FRAGMENT",
+    "Messages",
     "Output",
     "PipelineStopped",
     "PowerShellPlugin",
@@ -60,14 +62,19 @@ __all__ = [
     "ScriptRunner",
     "Statement",
     "TerminatingError",
+    "pieces",
+    "pipeline_of",
+    "protocol_version",
+    "statement",
+    "to_python",
 ]
 
 log = logging.getLogger("wsusfix.lab")
 
 _INT32 = range(-(2**31), 2**31)
 _SERIALIZATION = "1.1.0.1"
-# A fragment's header: object, number, flags, length.
-_FRAGMENT = struct.Struct(">QQBI")
+#: A fragment's header: object, number, flags, length.
+FRAGMENT = struct.Struct(">QQBI")
 _FIRST, _LAST = 1, 2
 _RUNTIME_EXCEPTION = "System.Management.Automation.RuntimeException"
 
@@ -157,7 +164,7 @@ class PowerShellPlugin:
     def __init__(self, runner: ScriptRunner, version: str) -> None:
         self._runner = runner
         self._version = version
-        self._protocol = _protocol_version(version)
+        self._protocol = protocol_version(version)
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
 
@@ -229,7 +236,7 @@ class _Pool:
         self._out = out
         self._lock = threading.RLock()
         self._pool = plugin.new_pool()
-        self._messages = _Messages()
+        self._messages = Messages()
         self._message_count = 0
         self._runs: dict[uuid.UUID, _Run] = {}
         self._by_command: dict[str, _Run] = {}
@@ -240,7 +247,7 @@ class _Pool:
             if self._closed:
                 raise PipelineStopped
             # The pipeline's own id stands in its message; the command's id may be the server's.
-            pipeline_id = _pipeline_id(payload)
+            pipeline_id = pipeline_of(payload)
             if pipeline_id in self._runs:
                 raise ValueError(f"the pipeline {pipeline_id} exists already")
             run = _Run(self._lock, self._pool, ServerPipeline(self._pool, pipeline_id), out, self._drain)
@@ -278,10 +285,10 @@ class _Pool:
         for run in runs:
             run.stop()
 
-    def _feed(self, messages: _Messages, payload: bytes) -> None:
+    def _feed(self, messages: Messages, payload: bytes) -> None:
         for message in messages.take(payload):
             self._message_count += 1
-            whole = _FRAGMENT.pack(self._message_count, 0, _FIRST | _LAST, len(message)) + message
+            whole = FRAGMENT.pack(self._message_count, 0, _FIRST | _LAST, len(message)) + message
             self._pool.receive_data(PSRPPayload(whole, StreamType.default, None))
             while (event := self._pool.next_event()) is not None:
                 self._react(event)
@@ -291,7 +298,7 @@ class _Pool:
         if isinstance(event, CreatePipelineEvent):
             self._start(self._runs[event.pipeline_id], event.pipeline)
         elif isinstance(event, PipelineInputEvent):
-            self._runs[event.pipeline_id].input.put(_to_python(event.data))
+            self._runs[event.pipeline_id].input.put(to_python(event.data))
         elif isinstance(event, EndOfPipelineInputEvent):
             self._runs[event.pipeline_id].input.end()
         elif isinstance(event, GetCommandMetadataEvent):
@@ -311,7 +318,7 @@ class _Pool:
             self._pool.runspace_availability_response(event.ci, True)
 
     def _start(self, run: _Run, pipeline: PowerShell) -> None:
-        commands = tuple(_statement(command) for command in pipeline.commands)
+        commands = tuple(statement(command) for command in pipeline.commands)
         first = commands[0]
         if pipeline.no_input:
             run.input.end()
@@ -339,7 +346,7 @@ class _Pool:
                 run = self._runs.get(payload.pipeline_id)
                 out = None if run is None else run.out
             if out is not None:
-                for piece in _pieces(payload.data, out.largest_piece):
+                for piece in pieces(payload.data, out.largest_piece):
                     out.put(piece)
 
 
@@ -359,7 +366,7 @@ class _Run:
         self._pipeline = pipeline
         self._drain = drain
         self.out = out
-        self.messages = _Messages()
+        self.messages = Messages()
         self.stopped = threading.Event()
         self.input = _Input()
 
@@ -409,7 +416,7 @@ class _Run:
         self.out.finish()
 
 
-class _Messages:
+class Messages:
     """Messages put together from the fragments that a client sends.
 
     Windows does this for each pipeline by itself, so that lanes of one shell may number their messages alike;
@@ -420,11 +427,12 @@ class _Messages:
         self._begun: dict[int, list[bytes]] = {}
 
     def take(self, payload: bytes) -> Iterator[bytes]:
+        """Give the messages that *payload* completes."""
         while payload:
-            if len(payload) < _FRAGMENT.size:
+            if len(payload) < FRAGMENT.size:
                 raise ValueError("a fragment is cut off")
-            object_id, number, flags, size = _FRAGMENT.unpack_from(payload)
-            data, payload = payload[_FRAGMENT.size : _FRAGMENT.size + size], payload[_FRAGMENT.size + size :]
+            object_id, number, flags, size = FRAGMENT.unpack_from(payload)
+            data, payload = payload[FRAGMENT.size : FRAGMENT.size + size], payload[FRAGMENT.size + size :]
             parts = self._begun.setdefault(object_id, [])
             if len(data) < size or number != len(parts):
                 del self._begun[object_id]
@@ -472,7 +480,8 @@ class _Input(Iterator[object]):
 # --- versions ----------------------------------------------------------------------------------------------
 
 
-def _protocol_version(version: str) -> str:
+def protocol_version(version: str) -> str:
+    """The protocol that this PowerShell speaks."""
     major = int(version.partition(".")[0])
     if major < 2:
         raise ValueError(f"PowerShell {version} has no remoting")
@@ -527,7 +536,7 @@ def _checked(value: object) -> object:
     raise TypeError(f"a script of the lab cannot answer {type(value).__name__}")
 
 
-def _to_python(value: object) -> object:
+def to_python(value: object) -> object:
     """An object from the wire as plain Python, without psrpcore's wrappers."""
     if value is None or isinstance(value, bool):
         return value
@@ -536,7 +545,7 @@ def _to_python(value: object) -> object:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, enum.Enum):
-        return _to_python(value.value)
+        return to_python(value.value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -546,27 +555,28 @@ def _to_python(value: object) -> object:
     if isinstance(value, bytes):
         return bytes(value)
     if isinstance(value, dict):
-        return {str(_to_python(key)): _to_python(item) for key, item in value.items()}
+        return {str(to_python(key)): to_python(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_to_python(item) for item in value]
+        return [to_python(item) for item in value]
     if isinstance(value, datetime.datetime):
         return value.isoformat()
     if isinstance(value, PSObject) and not isinstance(value, (PSVersion, uuid.UUID, datetime.timedelta)):
         properties = value.PSObject.adapted_properties + value.PSObject.extended_properties
         if properties:
-            return {each.name: _to_python(each.get_value(value)) for each in properties}
+            return {each.name: to_python(each.get_value(value)) for each in properties}
     return str(value)
 
 
-def _statement(command: Command) -> Statement:
+def statement(command: Command) -> Statement:
+    """One command of a pipeline in plain Python."""
     parameters: dict[str, object] = {}
     arguments: list[object] = []
     for name, value in command.parameters:
         if name is None:
-            arguments.append(_to_python(value))
+            arguments.append(to_python(value))
         else:
             # Windows takes both -Name and Name, with or without a colon at the end.
-            parameters[str.__str__(name).removeprefix("-").removesuffix(":")] = _to_python(value)
+            parameters[str.__str__(name).removeprefix("-").removesuffix(":")] = to_python(value)
     return Statement(
         text=str.__str__(command.command_text),
         is_script=bool(command.is_script),
@@ -576,7 +586,7 @@ def _statement(command: Command) -> Statement:
     )
 
 
-def _pieces(payload: bytes, largest: int) -> Iterator[bytes]:
+def pieces(payload: bytes, largest: int) -> Iterator[bytes]:
     """Whole messages, cut into fragments and packed into pieces of no more than ``largest`` bytes.
 
     psrpcore would do it, but copies the rest of a message for each fragment: ten seconds for 40 MB.
@@ -584,26 +594,26 @@ def _pieces(payload: bytes, largest: int) -> Iterator[bytes]:
     view = memoryview(payload)
     piece = bytearray()
     while view:
-        object_id, _, _, size = _FRAGMENT.unpack_from(view)
-        message, view = view[_FRAGMENT.size : _FRAGMENT.size + size], view[_FRAGMENT.size + size :]
+        object_id, _, _, size = FRAGMENT.unpack_from(view)
+        message, view = view[FRAGMENT.size : FRAGMENT.size + size], view[FRAGMENT.size + size :]
         fragment_id = 0
         while message:
-            room = largest - len(piece) - _FRAGMENT.size
+            room = largest - len(piece) - FRAGMENT.size
             if room <= 0:
                 yield bytes(piece)
                 piece.clear()
                 continue
             part, message = message[:room], message[room:]
             flags = (0 if fragment_id else _FIRST) | (0 if message else _LAST)
-            piece += _FRAGMENT.pack(object_id, fragment_id, flags, len(part)) + part
+            piece += FRAGMENT.pack(object_id, fragment_id, flags, len(part)) + part
             fragment_id += 1
     if piece:
         yield bytes(piece)
 
 
-def _pipeline_id(payload: bytes) -> uuid.UUID:
+def pipeline_of(payload: bytes) -> uuid.UUID:
     """The pipeline's id, from the first fragment of its first message: it stands 24 bytes into the message."""
-    begin = _FRAGMENT.size + 24
+    begin = FRAGMENT.size + 24
     if len(payload) < begin + 16:
         raise ValueError("the fragment is too short for a message")
     return uuid.UUID(bytes_le=payload[begin : begin + 16])

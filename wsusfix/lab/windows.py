@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast
 from xml.etree import ElementTree
 
@@ -175,6 +176,10 @@ class Machine:
         self.tasks_start = True
         self.task_delay = 0.0
         self.signature: str | None = None
+        self.signature_stalls = False
+        #: How much of the time that scripts wait for really passes; a hundredth lets an hour pass in half a minute.
+        self.pace = 1.0
+        self._ordered: list[Task] = []
         self.boot_time = self.now() - 86_400.0
         self.processes = ProcessTable(name, self.now, self._let_go)
         self.scheduler = TaskScheduler(old=system.release < (6, 0), launch=self._launch)
@@ -206,9 +211,21 @@ class Machine:
         )
         return SimulatedWindows(self, process)
 
+    def start_ordered(self) -> None:
+        """Begin now what was ordered while no task started."""
+        with self._lock:
+            ordered, self._ordered = self._ordered, []
+        for task in ordered:
+            self._begin(task)
+
     def _launch(self, task: Task) -> None:
-        if not self.tasks_start:
+        if self.tasks_start:
+            self._begin(task)
             return
+        with self._lock:
+            self._ordered.append(task)
+
+    def _begin(self, task: Task) -> None:
         service = self.processes.start(SCHEDULER_PROCESS, SCHEDULER_PROCESS, SYSTEM)
         delay = self.task_delay
 
@@ -235,6 +252,7 @@ class Machine:
         """Restart at once: nothing survives but what is on the disk; waiting renames are carried out."""
         self.processes.boot()
         with self._lock:
+            self._ordered.clear()
             self.apply_renames()
             for key in self._passing_keys:
                 self.registry.remove(key)
@@ -553,7 +571,7 @@ class SimulatedWindows:
         """Create a script file, with mark and CRLF."""
         lines = text.replace("\r\n", "\n").replace("\n", "\r\n")
         if not self._create(path, b"\xef\xbb\xbf" + lines.encode("utf-8")):
-            raise self.machine.messages.error(Failure.EXISTS, path)
+            raise WindowsError_(f"there is a file already: {path}")
 
     @_primitive
     def join_files(self, sources: Sequence[str], target: str) -> None:
@@ -665,6 +683,9 @@ class SimulatedWindows:
         data = self._read(path)
         if data is None:
             raise self.machine.messages.error(Failure.NO_FILE, path)
+        if self.machine.signature_stalls:
+            self.process.pause(seconds * self.machine.pace)
+            return {**_UNVERIFIABLE, "detail": f"not checked within {seconds} seconds"}
         return signature_of(data, roots, self.machine.signature)
 
     @_primitive
@@ -678,7 +699,7 @@ class SimulatedWindows:
     @_primitive
     def wait_installer(self, handle: Process, milliseconds: int) -> bool:
         """Wait for its end; whether it came."""
-        return handle.wait(self.process, milliseconds / 1000) or not handle.alive
+        return handle.wait(self.process, milliseconds / 1000 * self.machine.pace) or not handle.alive
 
     @_primitive
     def get_installer_exit_code(self, handle: Process) -> str:
@@ -698,7 +719,7 @@ class SimulatedWindows:
     @_primitive
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass."""
-        self.process.pause(seconds)
+        self.process.pause(seconds * self.machine.pace)
 
     # --- within -----------------------------------------------------------------------------------------------------
 
@@ -730,9 +751,14 @@ def time_text(moment: float) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_UNVERIFIABLE: Final = MappingProxyType(
+    {"status": "unverifiable", "signer": "", "root": "", "signed_at": "", "detail": ""}
+)
+
+
 def signature_of(data: bytes, roots: Sequence[str], forced: str | None = None) -> dict[str, str]:
     """Tell how a package is signed; only a stand-in's control section says so, and *forced* overrides it."""
-    answer = {"status": "unverifiable", "signer": "", "root": "", "signed_at": "", "detail": ""}
+    answer = dict(_UNVERIFIABLE)
     control = packages.read_control(data)
     if control is None and forced is None:
         return {**answer, "detail": "the lab can tell only how its own stand-ins are signed"}

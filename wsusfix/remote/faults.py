@@ -6,25 +6,28 @@ nothing of what was being attempted beyond the phase's name.
 
 from __future__ import annotations
 
-import binascii
+import http.client
 import socket
 import ssl
 import struct
 import xml.etree.ElementTree as ET  # only its exception; parsing is pypsrp's
 from collections.abc import Callable
 from typing import Final
+from xml.parsers.expat import ExpatError
 
 import requests
 import spnego.exceptions
 import urllib3.exceptions
+from cryptography.exceptions import UnsupportedAlgorithm
 from pypsrp import exceptions as psrp
 from pypsrp._pool_manager import NewConnectionDisabled
+from urllib3.util.ssl_match_hostname import CertificateError as WrongNameError
 
 from wsusfix import errors
 from wsusfix.errors import WsusFixError
 from wsusfix.present import printable
 
-__all__ = ["FAULTS", "LIBRARY_ERRORS", "NOTHING_YET", "translate"]
+__all__ = ["FAULTS", "NOTHING_YET", "translate"]
 
 #: "Nothing to receive yet": no error, ask again.
 NOTHING_YET: Final = 2150858793
@@ -47,7 +50,11 @@ def translate(error: Exception, *, host: str, phase: str) -> WsusFixError:
 
 
 def _text(error: BaseException) -> str:
-    return printable(str(error), 300)
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  (pypsrp puts words together from what the server said, and may fail at it)
+        said = ""
+    return printable(said, 300) or type(error).__name__
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -67,7 +74,7 @@ def _fault(error: Exception) -> WsusFixError:
     assert isinstance(error, psrp.WSManFaultError)
     code = error.code
     if isinstance(code, str):
-        code = int(code) if code.isdigit() else 0
+        code = int(code) if code.isascii() and code.isdigit() and len(code) <= 10 else 0
     said = printable(str(error.reason or error.provider_fault or f"WSMan fault {code}"), 300)
     if code == _ACCESS_DENIED:
         return errors.AccessDeniedError(f"access denied: {said}")
@@ -90,9 +97,11 @@ def _http_status(error: Exception) -> WsusFixError:
             return errors.BrokenConnectionError("HTTP 400: the server dropped the idle connection and its encryption")
         case 401 | 403:
             return errors.AuthenticationError(f"HTTP {code}: not let in")
-        case 404:
+        case 404 | 405 | 501:
             return errors.UnavailableError(
-                "HTTP 404: a web server answers, but not WinRM", hint="another port? WinRM listens on 5985 and 5986"
+                f"HTTP {code}: a web server answers, but not WinRM",
+                hint="another port? WinRM listens on 5985 and 5986; is its service running?",
+                retryable=False,
             )
         case 407:
             return errors.NotReachedError("HTTP 407: the proxy wants credentials", hint="check the proxy")
@@ -107,7 +116,13 @@ def _http_status(error: Exception) -> WsusFixError:
 
 
 def _authentication(error: Exception) -> WsusFixError:
-    return errors.AuthenticationError(f"not authenticated: {_text(error)}")
+    said = _text(error)
+    if "authentication methods" in said:
+        return errors.AuthenticationError(
+            f"the server offers no way to authenticate that is safe: {said}",
+            hint="on the server: winrm get winrm/config/service/auth should have Negotiate = true",
+        )
+    return errors.AuthenticationError(f"not authenticated: {said}")
 
 
 def _no_ticket(error: Exception) -> WsusFixError:
@@ -124,9 +139,16 @@ def _missing_library(error: Exception) -> WsusFixError:
     )
 
 
+def _no_algorithm(error: Exception) -> WsusFixError:
+    return errors.AuthenticationError(
+        f"this machine lacks an algorithm that authenticating needs: {_text(error)}",
+        hint="NTLM needs MD4, MD5 and RC4, which a machine in FIPS mode does not offer: use auth='kerberos'",
+    )
+
+
 def _tls(error: Exception) -> WsusFixError:
     chain = _chain(error)
-    if any(isinstance(item, ssl.SSLCertVerificationError) for item in chain):
+    if any(isinstance(item, ssl.SSLCertVerificationError | WrongNameError) for item in chain):
         return errors.CertificateError(f"the server's certificate is not trusted: {_innermost(chain)}")
     return errors.TlsError(f"no TLS connection: {_innermost(chain)}")
 
@@ -144,8 +166,10 @@ def _not_connected(error: Exception) -> WsusFixError:
         return errors.UnknownHostError("the name does not resolve")
     if any(isinstance(item, ConnectionRefusedError) for item in chain):
         return errors.RefusedError("the port is closed: nothing listens there")
-    if any(isinstance(item, socket.timeout | urllib3.exceptions.TimeoutError) for item in chain):
+    if any(_is_time_out(item) for item in chain):
         return _time_out(error)
+    if any(_is_no_http(item) for item in chain):
+        return errors.ProtocolError(f"what answers there does not speak HTTP: {_innermost(chain)}")
     if any(isinstance(item, ConnectionError | urllib3.exceptions.ProtocolError) for item in chain):
         return errors.BrokenConnectionError(f"the connection broke: {_innermost(chain)}")
     return errors.NotReachedError(
@@ -153,10 +177,21 @@ def _not_connected(error: Exception) -> WsusFixError:
     )
 
 
+def _is_time_out(error: BaseException) -> bool:
+    """Whether it took too long; urllib3 counts among its time outs whatever keeps a connection from being made."""
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    return isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError) and not refused
+
+
+def _is_no_http(error: BaseException) -> bool:
+    """Whether the other end said something that is no HTTP; one that says nothing, or stops, has broken off."""
+    broken_off = isinstance(error, http.client.RemoteDisconnected | http.client.IncompleteRead)
+    return isinstance(error, http.client.HTTPException) and not broken_off
+
+
 def _time_out(error: Exception) -> WsusFixError:
-    if any(
-        isinstance(item, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError) for item in _chain(error)
-    ):
+    connecting = requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError
+    if any(isinstance(item, connecting) for item in _chain(error)):
         return errors.DeadlineError(
             "no connection within the time allowed", hint="is the server on, and does a firewall drop the port?"
         )
@@ -175,6 +210,18 @@ def _state(error: Exception) -> WsusFixError:
     return errors.ShellGoneError(f"the session is no longer usable: {_text(error)}")
 
 
+def _not_opened(error: Exception) -> WsusFixError:
+    return errors.UnavailableError(
+        f"PowerShell on the server refused: {_text(error)}",
+        hint="log on there: does PowerShell start, and has the machine memory left?",
+        retryable=False,
+    )
+
+
+def _redirect(error: Exception) -> WsusFixError:
+    return errors.ProtocolError("the server sends us to another address, which no WinRM server does")
+
+
 def _garbled(error: Exception) -> WsusFixError:
     return errors.ProtocolError(f"the server's answer cannot be read: {type(error).__name__}: {_text(error)}")
 
@@ -188,29 +235,57 @@ FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], Factory], ...]] = (
     ((psrp.AuthenticationError,), _authentication),
     ((psrp.WSManFaultError,), _fault),
     ((psrp.WinRMTransportError,), _http_status),
-    ((psrp.InvalidRunspacePoolStateError, psrp.InvalidPipelineStateError), _state),
+    ((psrp._InvalidStateError, NewConnectionDisabled), _state),
+    ((psrp.InvalidPSRPOperation,), _not_opened),
     ((psrp.WinRMError,), _garbled),
-    ((NewConnectionDisabled,), _state),
     ((spnego.exceptions.FeatureMissingError, ImportError), _missing_library),
+    ((UnsupportedAlgorithm,), _no_algorithm),
+    ((spnego.exceptions.BadMICError,), _garbled),
     ((spnego.exceptions.SpnegoError, spnego.exceptions.NativeError), _no_ticket),
-    ((requests.exceptions.ProxyError,), _proxy),
-    ((requests.exceptions.SSLError,), _tls),
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), _proxy),
+    ((requests.exceptions.SSLError, urllib3.exceptions.SSLError, ssl.SSLError, WrongNameError), _tls),
     ((requests.exceptions.Timeout,), _time_out),
-    ((requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError), _broken),
-    ((requests.exceptions.ConnectionError, requests.exceptions.RetryError), _not_connected),
     (
-        (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema),
+        (
+            requests.exceptions.ChunkedEncodingError,
+            urllib3.exceptions.IncompleteRead,
+            urllib3.exceptions.InvalidChunkLength,
+        ),
+        _broken,
+    ),
+    ((requests.exceptions.ConnectionError, requests.exceptions.RetryError), _not_connected),
+    ((requests.exceptions.TooManyRedirects,), _redirect),
+    (
+        (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.MissingSchema,
+            requests.exceptions.InvalidSchema,
+            requests.exceptions.URLRequired,
+            urllib3.exceptions.LocationValueError,
+            urllib3.exceptions.ProxySchemeUnknown,
+            urllib3.exceptions.ProxySchemeUnsupported,
+        ),
         _arguments,
     ),
-    ((requests.exceptions.RequestException,), _garbled),
-    ((urllib3.exceptions.TimeoutError,), _time_out),
+    ((requests.exceptions.RequestException, requests.cookies.CookieConflictError), _garbled),
+    ((urllib3.exceptions.NewConnectionError,), _not_connected),
+    ((urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError), _time_out),
+    (
+        (
+            urllib3.exceptions.DecodeError,
+            urllib3.exceptions.HeaderParsingError,
+            urllib3.exceptions.InvalidHeader,
+            urllib3.exceptions.ResponseError,
+            urllib3.exceptions.ResponseNotChunked,
+            urllib3.exceptions.BodyNotHttplibCompatible,
+        ),
+        _garbled,
+    ),
+    ((urllib3.exceptions.ClosedPoolError, urllib3.exceptions.TimeoutStateError), _state),
     ((urllib3.exceptions.HTTPError,), _not_connected),
-    ((ssl.SSLError,), _tls),
     ((TimeoutError,), _time_out),
-    ((OSError,), _not_connected),
-    ((ET.ParseError, binascii.Error, struct.error, UnicodeError, ValueError, LookupError), _garbled),
-    ((TypeError, AttributeError, RecursionError), _garbled),
+    ((http.client.HTTPException, OSError), _not_connected),
+    # ValueError is also binascii's, json's and the codecs'; these are what a parser that was told nonsense ends in.
+    ((ET.ParseError, ExpatError, struct.error, ValueError, LookupError, ArithmeticError), _garbled),
+    ((TypeError, AttributeError, RuntimeError, EOFError, Warning), _garbled),
 )
-
-#: What the session catches at its one seam: everything the table names.
-LIBRARY_ERRORS: Final[tuple[type[BaseException], ...]] = tuple(kind for kinds, _ in FAULTS for kind in kinds)

@@ -228,14 +228,19 @@ def follow(session: Session, job_id: str, timeouts: Timeouts, on_event: Observer
             case JobStatus.RUNNING | JobStatus.CLAIMED:
                 pass
         if time.monotonic() + pause > deadline:
-            raise DeadlineError(
-                f"the job is still {job.last.phase.value if job.last else 'not begun'} after {timeouts.job:.0f} s",
-                host=session.host,
-                phase="job",
-                hint="it goes on by itself; run again later to join it, or give timeouts.job more seconds",
-            )
+            raise _too_long(session.host, job, timeouts)
         time.sleep(pause)
         pause = min(pause * _SLOWING, _LONGEST_PAUSE)
+
+
+def _too_long(host: str, job: Job, timeouts: Timeouts) -> DeadlineError:
+    told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {timeouts.job:.0f} s"
+    hint = "it goes on by itself; run again later to join it, or give timeouts.job more seconds"
+    still = job.value("still")
+    if still not in ("", "0"):
+        told += f", and its installer has stood still for {still} s"
+        hint = f"a dialog that nobody sees? it is never ended from here: look at it on the server; {hint}"
+    return DeadlineError(told, host=host, phase="job", hint=hint)
 
 
 def collect(session: Session, job_id: str) -> Left:

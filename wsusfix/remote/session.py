@@ -6,15 +6,26 @@ knows scripts by their contracts only and refuses to know what they are for.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.client
+import io
 import logging
+import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
+from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 import requests
 import tenacity
-from pypsrp.complex_objects import GenericComplexObject, PSInvocationState
+from pypsrp.complex_objects import PSInvocationState, RunspacePoolState
+from pypsrp.exceptions import SerializationError
 from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.serializer import Serializer
 from pypsrp.shell import SignalCode
 from pypsrp.wsman import WSMan, _TransportHTTP
 
@@ -26,7 +37,7 @@ from wsusfix.remote import faults
 from wsusfix.scripts import Script
 from wsusfix.scripts.contracts import ContractError, Scalar
 
-__all__ = ["Session"]
+__all__ = ["Lane", "Session"]
 
 _log: Final = logging.getLogger("wsusfix")
 
@@ -38,23 +49,37 @@ _IDLE: Final = 45.0
 _MAX_LANES: Final = 8
 #: WinRM 2.0's envelope is 150 KiB; one byte more keeps pypsrp from asking whether it may be larger.
 _ENVELOPE: Final = 153601
-#: The largest HTTP body that is read: several envelopes of the largest size that anybody configures.
-_MAX_BODY: Final = 16 * 1024 * 1024
+#: The largest body of one HTTP answer that is read: several times the largest envelope that is asked for.
+_MAX_BODY: Final = 1024 * 1024
+#: The most that is read until one script has answered.
+_MAX_ANSWER: Final = 4 * 1024 * 1024
+#: Elements below each other, and in all, of one XML text; an honest error record has some hundred.
+_MAX_DEPTH: Final = 100
+_MAX_ELEMENTS: Final = 10_000
+#: Read at once, in bytes.
+_PIECE: Final = 64 * 1024
+#: The one kind of encrypted answer there is without CredSSP; pypsrp would build patterns of whatever boundary comes.
+_SEALED: Final = re.compile(
+    r'multipart/encrypted;\s*protocol="[\w./-]{1,80}";\s*boundary="Encrypted Boundary"', re.ASCII
+)
+#: So many seconds longer than the server may hold a request its answer is waited for.
+_SLACK: Final = 5.0
+#: Before the second try, in seconds, and twice as long before each further one, up to the longest.
+_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 5.0
 #: For the farewell, which must not keep anybody waiting.
 _CLOSING: Final = 5.0
-#: A deadline strikes between chunks of a body that is arriving only this much later.
-_GRACE: Final = 5.0
+#: A connection that breaks so often while a session opens is not broken by a server that has just started.
+_BROKEN_OPENINGS: Final = 4
 #: A pipeline that gives more than this is not answering by any contract.
 _MAX_OUTPUTS: Final = 100
-
-#: What one try may end in: the libraries' errors, and our own from below.
-_CAUGHT: Final[tuple[type[BaseException], ...]] = (*faults.LIBRARY_ERRORS, WsusFixError)
+_INT32: Final = range(-(2**31), 2**31)
 
 _T = TypeVar("_T")
 
 
 class Session:
-    """A session with one server; not for use by several threads at once.
+    """A session with one server; for one thread and one call at a time.
 
     Args:
         connection: how to reach the server.
@@ -78,6 +103,7 @@ class Session:
         self.connection = connection
         self._credentials = credentials
         self._on_retry = on_retry
+        self._in_use = threading.Lock()
         self._wsman: _WSMan | None = None
         self._pool: RunspacePool | None = None
         self._pipeline: PowerShell | None = None
@@ -117,51 +143,89 @@ class Session:
     def open(self, *, within: float | None = None) -> None:
         """Open the session, within ``timeouts.opening`` seconds; a server that just started may refuse at first."""
         deadline = time.monotonic() + (self.connection.timeouts.opening if within is None else within)
-        self._repeat(self._open_once, "connect", deadline, _worth_another_opening)
+        with self._alone("connect"):
+            self._repeat(lambda: self._open_once(deadline), "connect", deadline, _worth_another_opening)
 
     def close(self) -> None:
-        """Close the session; never raises, and never waits longer than a few seconds."""
+        """Close the session; never raises, and never waits longer than a few seconds. The next run opens another."""
+        self._leave()
+
+    def _leave(self) -> WsusFixError | None:
+        """Close, and return what went wrong with the farewell: the server will expire the shell."""
         try:
             self._part()
-        except _CAUGHT as error:
-            _log.debug("%s: closing: %s", self.host, error)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it must not hide what happened before)
+            mapped = faults.translate(error, host=self.host, phase="close")
+            _log.debug("%s: closing: %s", self.host, mapped.message)
+            return mapped
         finally:
             self._forget()
+        return None
 
-    def _open_once(self) -> None:
+    @contextlib.contextmanager
+    def _alone(self, phase: str) -> Iterator[None]:
+        """Refuse a second call while one is under way: two threads on one NTLM context garble each other."""
+        if not self._in_use.acquire(blocking=False):
+            raise errors.UsageError(
+                "the session is in use already",
+                host=self.host,
+                phase=phase,
+                hint="one call at a time, observers included; give every thread a connection of its own",
+            )
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
+    def _open_once(self, deadline: float, phase: str = "connect") -> None:
         if self._pool is not None:
             return
         try:
-            wsman = _WSMan(self.connection, self._credentials)
-            self._wsman = wsman
-            wsman.deadline = time.monotonic() + self.connection.timeouts.opening
-            pool = RunspacePool(wsman, max_runspaces=1 + _MAX_LANES, idle_timeout=_IDLE_TIMEOUT)
-            self._pool = pool
+            wsman = self._wsman = _WSMan(self.connection, self._credentials)
+            wsman.begin(min(deadline, time.monotonic() + self.connection.timeouts.opening))
+            pool = self._pool = _Pool(wsman, max_runspaces=1 + _MAX_LANES, idle_timeout=_IDLE_TIMEOUT)
             pool.open()
+            if pool.state != RunspacePoolState.OPENED:
+                raise errors.ProtocolError("PowerShell on the server did not open its runspaces")
             self._authentication = wsman.authentication
             self._used = time.monotonic()
-        except _CAUGHT as error:
-            # A failed open leaves a shell behind on the server: delete it, but tell of the first error.
-            self._abandon()
-            assert isinstance(error, Exception)
-            raise faults.translate(error, host=self.host, phase="connect") from error
+        except Exception as error:
+            mapped = self._ended_by(error, phase)
+            if mapped is error:
+                raise
+            raise mapped from error
         except BaseException:
-            self.close()
+            self._abandon()
             raise
+
+    def _ended_by(self, error: Exception, phase: str) -> WsusFixError:
+        """After an error nothing of the session is used any more: clear it away, and return the error as ours."""
+        mapped = faults.translate(error, host=self.host, phase=phase)
+        _log.debug("%s: %s: %s", self.host, phase, mapped.message)
+        if isinstance(mapped, errors.ShellGoneError | errors.NotAllowedError):
+            # Nothing to delete; or one more log-on that fails, which may lock the account.
+            self._forget()
+            return mapped
+        farewell = self._abandon()
+        if mapped.retryable and isinstance(farewell, errors.NotAllowedError):
+            # So would be the next try.
+            farewell.phase = phase
+            return farewell
+        return mapped
+
+    def _abandon(self) -> WsusFixError | None:
+        """Delete the shell over a new connection, for the old one may be dead or out of step, and forget it all."""
+        if self._wsman is not None:
+            self._wsman.renew()
+        return self._leave()
 
     def _part(self) -> None:
         """Take leave of the server: delete the shell, and with it every pipeline."""
         pool, wsman = self._pool, self._wsman
         if pool is None or wsman is None or not pool.shell.opened:
             return
-        wsman.deadline = time.monotonic() + _CLOSING
+        wsman.begin(time.monotonic() + _CLOSING)
         pool.shell.close()
-
-    def _abandon(self) -> None:
-        """After an error: delete the shell over a new connection, for the old one may be dead, and forget it all."""
-        if self._wsman is not None:
-            self._wsman.renew()
-        self.close()
 
     def _forget(self) -> None:
         """Drop everything that belongs to the connection, without a word to the server."""
@@ -174,7 +238,7 @@ class Session:
         """How many lanes may be in use together."""
         return _MAX_LANES
 
-    def lane(self, number: int) -> Session:
+    def lane(self, number: int) -> Lane:
         """Return a session of the same shell over a connection of its own, for one other thread at a time.
 
         Closing it leaves the shell; when the shell is gone, it fails and does not open another.
@@ -185,7 +249,7 @@ class Session:
         if self._pool is None:
             self.open()
         assert self._pool is not None
-        return _Lane(self, self._pool, number, self._credentials)
+        return Lane(self, self._pool, number, self._credentials)
 
     # --- running scripts --------------------------------------------------------------------------------------------
 
@@ -206,8 +270,9 @@ class Session:
             script: a composed script.
             parameters: exactly those of its contract.
             phase: for errors.
-            within: seconds for the answer, retries included; ``timeouts.script`` when ``None``.
-            chunks: gives the pipeline's input, anew for every try.
+            within: seconds for the answer, retries included; ``timeouts.script`` when ``None``. With *chunks* they are
+                counted anew from every chunk.
+            chunks: gives the pipeline's input. Such a run is not repeated: how far it came, the caller knows better.
 
         Raises:
             ScriptError: the script ended in an error on the server.
@@ -216,15 +281,17 @@ class Session:
         """
         try:
             script.contract.check_parameters(parameters)
+            _check_sendable(parameters)
         except ContractError as error:
             raise errors.UsageError(str(error), host=self.host, phase=phase) from error
         deadline = time.monotonic() + (self.connection.timeouts.script if within is None else within)
-        return self._repeat(
-            lambda: self._run_once(script, parameters, phase, deadline, chunks),
-            phase,
-            deadline,
-            self._worth_another_try,
-        )
+        with self._alone(phase):
+            return self._repeat(
+                lambda: self._run_once(script, parameters, phase, deadline, chunks),
+                phase,
+                deadline,
+                self._worth_another_try if chunks is None else _worth_nothing,
+            )
 
     def _run_once(
         self,
@@ -236,22 +303,19 @@ class Session:
     ) -> dict[str, Scalar]:
         try:
             self._wake()
-            self._open_once()
-            pipeline = self._invoke(script, parameters, deadline, chunks)
-        except _CAUGHT as error:
-            assert isinstance(error, Exception)
-            mapped = faults.translate(error, host=self.host, phase=phase)
-            if isinstance(mapped, errors.ShellGoneError):
-                self._forget()
-            else:
-                self._abandon()
+            self._open_once(deadline, phase)
+            answer = self._answer(script, self._invoke(script, parameters, deadline, chunks))
+        except Exception as error:
+            mapped = self._ended_by(error, phase)
+            if mapped is error:
+                raise
             raise mapped from error
         except BaseException:
             # Ctrl-C and the like: end the pipeline with its shell, and let the original through.
-            self.close()
+            self._abandon()
             raise
         self._used = time.monotonic()
-        return self._answer(script, pipeline, phase)
+        return answer
 
     def _wake(self) -> None:
         """After idling, let go of a shell that is about to expire, or has: the next step opens a new one."""
@@ -267,7 +331,7 @@ class Session:
     ) -> PowerShell:
         assert self._pool is not None
         assert self._wsman is not None
-        self._wsman.deadline = deadline
+        self._wsman.begin(deadline)
         if self._pipeline is not None:
             # Closed only now: when the session ends first, deleting the shell saves this round trip.
             self._pipeline.close()
@@ -275,10 +339,10 @@ class Session:
         pipeline = self._pipeline = PowerShell(self._pool)
         pipeline.add_script(script.text)
         pipeline.add_parameters({"Parameters": dict(parameters)})
-        pipeline.begin_invoke(None if chunks is None else chunks())
+        pipeline.begin_invoke(None if chunks is None else self._paced(chunks(), deadline - time.monotonic()))
         operation = int(self.connection.timeouts.operation)
         while pipeline.state == PSInvocationState.RUNNING:
-            left = deadline - time.monotonic()
+            left = self._wsman.deadline - time.monotonic()
             if left <= 0:
                 raise errors.DeadlineError(f"no answer of script {script.name} within the time allowed")
             pipeline.poll_invoke(timeout=max(1, min(operation, int(left))))
@@ -286,7 +350,17 @@ class Session:
                 raise errors.AnswerError(f"script {script.name} does not stop answering")
         return pipeline
 
-    def _answer(self, script: Script, pipeline: PowerShell, phase: str) -> dict[str, Scalar]:
+    def _paced(self, chunks: Iterator[bytes], seconds: float) -> Iterator[bytes]:
+        """Put the deadline off with every chunk: what makes progress is not late."""
+        chunk = None
+        for chunk in chunks:
+            assert self._wsman is not None
+            self._wsman.deadline = time.monotonic() + seconds
+            yield chunk
+        if chunk is None:
+            raise errors.UsageError("the pipeline's input is empty")
+
+    def _answer(self, script: Script, pipeline: PowerShell) -> dict[str, Scalar]:
         problems: Sequence[Any] = pipeline.streams.error
         if problems or pipeline.state != PSInvocationState.COMPLETED:
             message = printable(str(problems[0]), 500) if problems else "it did not complete"
@@ -294,59 +368,85 @@ class Session:
             raise errors.ScriptError(
                 f"script {script.name} failed on the server: {message}",
                 error_id=identity,
-                host=self.host,
-                phase=phase,
                 hint="the server's own words; look there, then run again",
             )
-        if len(pipeline.output) != 1 or isinstance(pipeline.output[0], GenericComplexObject):
+        if len(pipeline.output) != 1:
             raise errors.AnswerError(
-                f"script {script.name} gave {len(pipeline.output)} objects, expected one hashtable",
-                host=self.host,
-                phase=phase,
+                f"script {script.name} gave {len(pipeline.output)} objects, expected one hashtable"
             )
         try:
             return script.contract.read(pipeline.output[0])
         except ContractError as error:
-            raise errors.AnswerError(str(error), host=self.host, phase=phase) from error
+            raise errors.AnswerError(printable(str(error), 300)) from error
 
-    def _repeat(self, call: Callable[[], _T], phase: str, deadline: float, worth: Callable[[WsusFixError], bool]) -> _T:
+    def _repeat(
+        self, call: Callable[[], _T], phase: str, deadline: float, worth: Callable[[WsusFixError, int], bool]
+    ) -> _T:
         """Repeat *call* while its error is worth it and the deadline allows."""
+
+        before: WsusFixError | None = None
+        begun = 0.0
+
+        def worthy(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            return isinstance(error, WsusFixError) and worth(error, state.attempt_number)
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
             pause = state.next_action.sleep if state.next_action else 0.0
             if isinstance(error, WsusFixError):
+                nonlocal before, begun
+                before, begun = error, time.monotonic() + pause
                 _log.info("%s: %s: %s; next try in %.1f s", self.host, phase, error.message, pause)
                 if self._on_retry is not None:
                     self._on_retry(error, pause)
 
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, WsusFixError) and worth(error)),
-            wait=tenacity.wait_exponential(multiplier=0.2, max=5.0) + tenacity.wait_random(0, 0.2),
+            retry=worthy,
+            wait=tenacity.wait_exponential(multiplier=_PAUSE, max=_LONGEST_PAUSE) + tenacity.wait_random(0, _PAUSE),
             stop=lambda state: time.monotonic() + state.upcoming_sleep >= deadline,
             before_sleep=tell,
             reraise=True,
         )
-        return retrying(call)
+        try:
+            return retrying(call)
+        except errors.DeadlineError as error:
+            if before is not None and deadline - begun < self.connection.timeouts.operation:
+                # A try that was cut short says less than the error that it was made for.
+                raise before from error
+            raise
 
-    def _worth_another_try(self, error: WsusFixError) -> bool:
-        """In the middle of the road even a closed port may be a server that restarts; only time will tell."""
-        return isinstance(error, errors.NotReachedError) and error.retryable
+    def _worth_another_try(self, error: WsusFixError, attempt: int) -> bool:
+        """In the middle of the road a closed port or a silent one may be a server that restarts; time will tell."""
+        return isinstance(error, errors.NotReachedError | errors.DeadlineError) and error.retryable
 
 
-class _Lane(Session):
+class Lane(Session):
     """A session that shares another's shell; see :meth:`Session.lane`."""
 
     def __init__(self, owner: Session, shell: RunspacePool, number: int, credentials: Credentials) -> None:
         super().__init__(owner.connection, credentials, on_retry=None)
         self._shell = shell
         self._number = number
+        self._is_cut = False
 
-    def _open_once(self) -> None:
+    def cut(self) -> None:
+        """End the lane from any thread, at once and without a word to the server; whoever waits in it gets an error.
+
+        A pipeline of it may then wait for its input until the shell is closed.
+        """
+        self._is_cut = True
+        wsman = self._wsman
+        if wsman is not None:
+            wsman.transport.cut()
+
+    def _open_once(self, deadline: float, phase: str = "connect") -> None:
         if self._pool is not None:
             return
         self._wsman = _WSMan(self.connection, self._credentials)
-        pool = RunspacePool(self._wsman)
+        if self._is_cut:  # looked at only now: whoever cuts the lane a moment later finds the transport
+            self._wsman.transport.cut()
+        pool = _Pool(self._wsman)
         # pypsrp has no way to join a shell that is open on PowerShell 2.0: give it what opening would have set.
         pool.id = self._shell.id
         pool.state = self._shell.state
@@ -365,54 +465,266 @@ class _Lane(Session):
 
     def _part(self) -> None:
         """End a pipeline that may still wait for its input: it would hold one of the shell's runspaces."""
-        if self._pipeline is None or self._wsman is None or self._pool is None:
+        if self._pipeline is None or self._wsman is None or self._pool is None or self._is_cut:
             return
-        self._wsman.deadline = time.monotonic() + _CLOSING
+        self._wsman.begin(time.monotonic() + _CLOSING)
         self._pool.shell.signal(SignalCode.TERMINATE, self._pipeline._command_id or self._pipeline.id)
 
-    def _worth_another_try(self, error: WsusFixError) -> bool:
-        return super()._worth_another_try(error) and not isinstance(error, errors.ShellGoneError | errors.QuotaError)
+    def _worth_another_try(self, error: WsusFixError, attempt: int) -> bool:
+        gone = isinstance(error, errors.ShellGoneError | errors.QuotaError)
+        return super()._worth_another_try(error, attempt) and not gone and not self._is_cut
 
 
-def _worth_another_opening(error: WsusFixError) -> bool:
+def _worth_nothing(error: WsusFixError, attempt: int) -> bool:
+    """Not repeated, whatever it was."""
+    return False
+
+
+def _worth_another_opening(error: WsusFixError, attempt: int) -> bool:
     """A closed port, a silent address and a wrong name stay what they are: whoever waits there should hear at once."""
-    return isinstance(error, errors.UnavailableError | errors.BrokenConnectionError | errors.QuotaError)
+    if isinstance(error, errors.BrokenConnectionError):
+        return attempt < _BROKEN_OPENINGS
+    return isinstance(error, errors.UnavailableError | errors.QuotaError) and error.retryable
+
+
+def _check_sendable(value: object) -> None:
+    """Refuse what pypsrp would send as something else, unchecked, or would fail on half-way.
+
+    Raises:
+        ContractError: says which value.
+    """
+    match value:
+        case bool() | None | bytes():
+            pass
+        case int() if value not in _INT32:
+            raise ContractError(f"the number {printable(str(value), 40)} is no Int32: send it as a string")
+        case str() if any("\ud800" <= char <= "\udfff" for char in value):
+            raise ContractError(f"the text {printable(value, 40)!r} has half a character in it")
+        case Mapping():
+            for key, item in value.items():
+                _check_sendable(key)
+                _check_sendable(item)
+        case list():
+            for item in value:
+                _check_sendable(item)
+        case int() | str():
+            pass
+        case _:
+            raise ContractError(f"a parameter cannot be {type(value).__name__}")
+
+
+# --- what comes back: bounded in time and size, before pypsrp looks at it -------------------------------------------
+
+
+def _check_xml(text: bytes | str) -> None:
+    """Refuse XML that no WinRM server sends and that costs time or memory out of all proportion to its size.
+
+    Raises:
+        ProtocolError: it declares a document type (and with it entities), or nests without end.
+        expat.ExpatError: it is not well-formed, which pypsrp would pass on as if it were text.
+    """
+    parser = expat.ParserCreate()
+    depth = count = 0
+
+    def begin(*_: object) -> None:
+        nonlocal depth, count
+        depth, count = depth + 1, count + 1
+        if depth > _MAX_DEPTH or count > _MAX_ELEMENTS:
+            raise errors.ProtocolError("the server's answer nests or goes on without end")
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def doctype(*_: object) -> None:
+        raise errors.ProtocolError("the server's answer declares a document type")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = begin, end, doctype
+    parser.Parse(text, True)
+
+
+class _Serializer(Serializer):
+    """pypsrp's serializer, which looks at a text before it parses it and does not warn about what it cannot read."""
+
+    def deserialize(self, element: Any, metadata: Any = None, clear: bool = True) -> Any:
+        if isinstance(element, str):
+            _check_xml(element)
+        try:
+            return super().deserialize(element, metadata, clear)
+        except SerializationError as error:
+            raise errors.ProtocolError(f"an object cannot be read: {printable(str(error), 200)}") from error
+
+
+class _Pool(RunspacePool):
+    """pypsrp's runspace pool with a careful serializer; what a server wants to warn of is not for our terminal."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._serializer = self._fragmenter.serializer = _Serializer()
+
+    def _process_runspacepool_warning(self, message: object) -> None:
+        """Drop it."""
+
+
+class _Timed(io.RawIOBase):
+    """A socket's bytes, read until a deadline however slowly they trickle in; a time out begins anew with each."""
+
+    def __init__(self, raw: Any, transport: _Transport) -> None:
+        self._raw = raw
+        self._transport = transport
+        #: By this name pypsrp asks for the certificate to bind the authentication to.
+        self._sock: socket.socket = raw._sock
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._transport.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer trickled in too slowly")
+        self._sock.settimeout(min(left, self._sock.gettimeout() or left))
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """The standard library's response, read through :class:`_Timed`, head and body."""
+
+    def __init__(self, transport: _Transport, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Timed(self.fp.detach(), transport))
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """requests' adapter; what it brings is read in bounded time and memory, and never unpacked."""
+
+    def __init__(self, transport: _Transport) -> None:
+        self._transport = transport
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        self._watch(manager)
+        return manager
+
+    def _watch(self, manager: Any) -> None:
+        """Let the transport know every connection that *manager* makes: there is no other way to find one in use."""
+
+        def watched(make_pool: Callable[..., Any]) -> Callable[..., Any]:
+            def make(*args: Any, **options: Any) -> Any:
+                pool = make_pool(*args, **options)
+                connect = pool.ConnectionCls
+                pool.ConnectionCls = lambda *args, **options: self._transport.take(connect(*args, **options))
+                return pool
+
+            return make
+
+        classes = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {scheme: watched(make) for scheme, make in classes.items()}
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        response = super().send(*args, **options)
+        # Whoever asks for the content reads it so: requests, its hooks, and pypsrp's authentication.
+        response.iter_content = functools.partial(self._transport.read, response.raw)  # type: ignore[method-assign]
+        return response
 
 
 class _Transport(_TransportHTTP):
-    """pypsrp's transport with two more rules: no endless bodies, and no plain answer where encryption is required."""
+    """pypsrp's transport with rules of its own: deadlines, bounds, no redirects, and no plain answer where encryption
+    is required.
+    """
 
     deadline: float = 0.0
     allowed: tuple[float, float] = (15.0, 25.0)
+    received: int = 0
+    _is_cut = False
+    _line: Any = None
 
     def send(self, message: bytes, *, retries_on_read_timeout: int = 0, timeout: Any = None) -> bytes:
         """Send one message once, within ``allowed`` (seconds to connect, to read)."""
-        return super().send(message, retries_on_read_timeout=0, timeout=self.allowed)
+        answer = super().send(message, retries_on_read_timeout=0, timeout=self.allowed)
+        _check_xml(answer)
+        return answer
+
+    def cut(self) -> None:
+        """Cut the connection, from any thread, and allow no other; whoever waits for an answer wakes up."""
+        self._is_cut = True
+        line = getattr(self._line, "sock", None)
+        if line is not None:
+            with contextlib.suppress(OSError):  # closed already
+                line.shutdown(socket.SHUT_RDWR)
+
+    def take(self, connection: Any) -> Any:
+        """Remember a connection that was made last, and let its answers keep the deadline."""
+        connection.response_class = functools.partial(_Answer, self)
+        self._line = connection
+        return connection
+
+    def close(self) -> None:
+        """Close the connection, too, which urllib3 would leave to whatever collects its pool."""
+        super().close()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def read(self, raw: Any, *_: object, **__: object) -> Iterator[bytes]:
+        """Read a body as it is sent, never unpacked, within bounds for itself and for the whole answer of a script."""
+        size = 0
+        while piece := raw.read(_PIECE, decode_content=False):
+            size += len(piece)
+            self.received += len(piece)
+            if size > _MAX_BODY or self.received > _MAX_ANSWER:
+                raw.close()
+                raise errors.ProtocolError("the server's answer does not end")
+            yield piece
+
+    def _send_request(self, request: requests.PreparedRequest, timeout: Any = None) -> bytes:
+        if self._is_cut:
+            raise errors.BrokenConnectionError("the connection was cut on this side")
+        return super()._send_request(request, timeout)
 
     def _build_session(self) -> requests.Session:
         session = super()._build_session()
         # What counts of the environment has been read; to read it for every message takes longer than to encrypt that.
         session.trust_env = False
-        session.hooks["response"].append(self._read_bounded)
+        # WinRM does not redirect; whoever does would be given the log-on.
+        session.max_redirects = 0
+        session.hooks["response"].append(self._look_at)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(self))
         return session
 
-    def _read_bounded(self, response: requests.Response, **_: object) -> requests.Response:
-        body = bytearray()
-        for chunk in response.iter_content(64 * 1024):
-            body += chunk
-            if len(body) > _MAX_BODY:
-                response.close()
-                raise errors.ProtocolError(f"an answer of more than {_MAX_BODY} bytes")
-            if time.monotonic() > self.deadline + _GRACE:
-                response.close()
-                raise errors.DeadlineError("the answer trickled in too slowly")
+    def _look_at(self, response: requests.Response, **_: object) -> requests.Response:
+        """Refuse what only somebody in between or another service answers; called when the log-on is through."""
         kind = response.headers.get("content-type", "")
-        if body and response.ok and self.wrap_required and not kind.startswith("multipart/"):
+        sealed = _SEALED.fullmatch(kind) is not None
+        if kind.startswith("multipart/") and not sealed:
+            raise errors.ProtocolError("an answer of several parts that no WinRM server gives")
+        if not self.wrap_required or sealed or response.is_redirect:
+            return response
+        if response.ok and not getattr(self.session.auth if self.session else None, "contexts", None):
+            raise errors.ProtocolError(
+                "a web server answers that asks for no authentication: it is not WinRM",
+                hint="another port? WinRM listens on 5985 and 5986",
+            )
+        if response.content and (response.ok or "soap" in kind):
             raise errors.ProtocolError(
                 "an unencrypted answer on an encrypted connection",
                 hint="somebody in between may be altering the traffic",
             )
-        response._content = bytes(body)
+        if response.encoding is None:
+            response.encoding = "utf-8"  # to guess it takes requests longer than anything else here
         return response
 
 
@@ -438,6 +750,10 @@ class _WSMan(WSMan):
             no_proxy=connection.proxy is None,
         )
         self._timeouts = timeouts
+
+    def begin(self, deadline: float) -> None:
+        """Give all requests from here on until *deadline*, monotonic, and their answers a fresh measure of bytes."""
+        self.transport.deadline, self.transport.received = deadline, 0
 
     @property
     def deadline(self) -> float:
@@ -478,5 +794,21 @@ class _WSMan(WSMan):
             raise errors.DeadlineError("no answer within the time allowed")
         timeout = max(1, min(timeout or self.operation_timeout, int(left)))
         # The server holds a request for its operation time at most; a little longer, and it is in trouble.
-        self.transport.allowed = (min(self._timeouts.connect, left), timeout + 5.0)
+        self.transport.allowed = (min(self._timeouts.connect, left), min(timeout + _SLACK, left))
         return super().invoke(action, resource_uri, resource, option_set, selector_set, timeout)
+
+    @staticmethod
+    def _parse_wsman_fault(xml_text: str) -> Any:
+        """Return the fault in *xml_text*.
+
+        Raises:
+            ET.ParseError: there is none, which pypsrp takes for an error of HTTP.
+        """
+        try:
+            _check_xml(xml_text)
+        except (errors.ProtocolError, expat.ExpatError) as error:
+            raise ET.ParseError(str(error)) from error
+        fault = WSMan._parse_wsman_fault(xml_text)
+        if fault.code is None and fault.reason is None:
+            raise ET.ParseError("not a fault")
+        return fault

@@ -204,7 +204,8 @@ function Complete-Job {
     $Result.event_logged = Write-ApplicationLog $Parameters.event_source $text $failed
 }
 
-$folder = [System.IO.Path]::GetDirectoryName($MyInvocation.MyCommand.Path)
+$path = [string] $MyInvocation.MyCommand.Path
+$folder = $path.Substring(0, $path.LastIndexOf('\'))
 $identity = Get-SessionIdentity
 # The first state is the token: a task that fires a second time, or too late, ends here.
 if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {

@@ -1,0 +1,65 @@
+"""The tier that needs a PowerShell: without one everything here is skipped, with one reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.pwsh.shell import Shell
+from wsusfix.lab.engine import ENGINE_VARIABLE, Engine, find_engine
+from wsusfix.scripts.contracts import CONTRACTS
+
+_HERE: Final = Path(__file__).parent
+_REASON: Final = f"no PowerShell at hand: put pwsh on the path, or name one by {ENGINE_VARIABLE}"
+_COVERED: Final = pytest.StashKey[list[tuple[str, str, str]]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder, and skip it where there is no engine."""
+    absent = find_engine() is None
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.pwsh)
+            if absent:
+                item.add_marker(pytest.mark.skip(reason=_REASON))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    with Engine() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def shell(engine: Engine) -> Iterator[Shell]:
+    """One process of the engine for all tests that put scripts to it directly."""
+    opened = Shell(engine)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def covers(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
+    """Takes note that a case of a script's contract was run in the engine, and how it ended."""
+    found = request.config.stash.setdefault(_COVERED, [])
+
+    def note(script: str, case: str, outcome: str) -> None:
+        found.append((script, case, outcome))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print which cases of which contract were run."""
+    covered = config.stash.get(_COVERED, [])
+    if not covered:
+        return
+    terminalreporter.section("scripts run in PowerShell, by the cases of their contracts")
+    wide = max(len(case) for _, case, _ in covered)
+    # The order of the road, within a script that of the cases; with repetitions each is told once.
+    order = list(CONTRACTS)
+    for script, case, outcome in sorted(dict.fromkeys(covered), key=lambda each: order.index(each[0])):
+        terminalreporter.write_line(f"{script:<15} {case:<{wide}}  {outcome}")

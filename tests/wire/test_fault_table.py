@@ -1,0 +1,271 @@
+"""Whatever fault strikes wherever on the road, the next run brings the server to its end: once, and never half.
+
+The table itself is in ``fault_table``; it is walked by processes of its own, side by side, while these tests wait for
+its cells one after the other.  What takes more than a fault and two runs is tested singly, further down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import wsusfix
+from tests.wire.conftest import WALKED
+from tests.wire.fault_table import CELLS, Walkers, row
+from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk
+from wsusfix import advisory
+from wsusfix.lab import Lab
+from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
+from wsusfix.scripts.contracts import TASK_NAME, JobPhase
+
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "faults.md"
+#: Longer than any cell may take, with those before it in the same process.
+PATIENCE: Final = 100.0
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walkers(request: pytest.FixtureRequest) -> Iterator[Walkers]:
+    """Walk the cells that are asked for, and no others."""
+    asked = [item.callspec.params.get("number") for item in request.session.items if hasattr(item, "callspec")]
+    walkers = Walkers(sorted({number for number in asked if isinstance(number, int)}))
+    complaints = ""
+    try:
+        yield walkers
+    finally:
+        complaints = walkers.close()
+    assert complaints == ""
+
+
+@pytest.mark.parametrize("number", [pytest.param(number, id=cell.name) for number, cell in enumerate(CELLS)])
+def test_whatever_strikes_the_server_ends_fixed_once_or_untouched_and_told(
+    number: int, walkers: Walkers, request: pytest.FixtureRequest
+) -> None:
+    walked = walkers.result(number, PATIENCE)
+    request.config.stash.setdefault(WALKED, []).append(walked)
+    assert walked.problems == ()
+    assert row(walked) in DOCUMENT.read_text(encoding="utf-8"), (
+        f"docs/faults.md says otherwise than what was walked: {row(walked)}"
+        "write it anew with: python -m tests.wire.fault_table > docs/faults.md"
+    )
+
+
+def test_the_document_has_every_cell_in_the_order_of_the_table_and_no_other() -> None:
+    rows = re.findall(r"^\| (.*?) \| (.*?) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows[2:] == [(cell.fault, cell.phase) for cell in CELLS]
+
+
+def test_no_two_cells_are_the_same() -> None:
+    assert len({cell.name for cell in CELLS}) == len(CELLS)
+    assert len(CELLS) >= 100
+
+
+def test_every_documented_exit_code_and_every_phase_of_a_job_is_in_the_table() -> None:
+    names = {cell.name for cell in CELLS}
+    assert {f"job: installed: exit code {code}" for code in advisory.EXIT_CODES} <= names
+    phases = {phase.value for phase in JobPhase} - {"abandoned"}
+    for fault in ("job's process killed", "server restarts"):
+        assert {f"job: {phase}: {fault}" for phase in phases} <= names
+
+
+# --- what is not told in one line -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def road(lab: Lab) -> Walk:
+    return Walk(Cell("none", "none", lambda walk: None), lab)
+
+
+def outcome_of(road: Walk) -> wsusfix.Outcome:
+    report = road.run()
+    assert isinstance(report, wsusfix.Outcome), repr(report)
+    return report
+
+
+def proof_of(road: Walk) -> wsusfix.Verification:
+    with wsusfix.connect(**road.host.connection) as server:
+        return server.verify()
+
+
+def give_up(road: Walk) -> wsusfix.Outcome:
+    """Walk the road with a task that does not begin in time."""
+    road.faults.task_never_starts()
+    road.before("poll_job", lambda: road.faults.clock_jumps(seconds=3600), 2)
+    return outcome_of(road)
+
+
+@pytest.mark.parametrize("code", [3010, 5202])
+def test_a_pending_restart_is_no_failure_and_the_restart_brings_the_proof(road: Walk, code: int) -> None:
+    road.options = wsusfix.Options(package=road.package(exit_code=code))
+    outcome = outcome_of(road)
+    assert (outcome.restart_pending, outcome.changed, outcome.failed, outcome.ok) == (True, True, False, False)
+    assert (str(outcome.before), str(outcome.after)) == (BEFORE, BEFORE)
+    assert not proof_of(road).ok
+    again = outcome_of(road)
+    assert (again.changed, again.restart_pending) == (False, True)
+    assert "restart the server" in str(again)
+    road.host.reboot(0.0)
+    road.until_reached()
+    proof = proof_of(road)
+    assert proof.ok
+    assert str(proof.found) == FIXED
+    assert len(road.host.installations) == 1
+
+
+def test_an_installer_that_restarts_the_server_is_waited_for(road: Walk) -> None:
+    road.options = wsusfix.Options(package=road.package(exit_code=1641))
+    booted = road.host.machine.boot_time
+    outcome = outcome_of(road)
+    assert outcome.ok, str(outcome)
+    assert (outcome.changed, outcome.restart_pending) == (True, False)
+    assert (str(outcome.before), str(outcome.after)) == (BEFORE, FIXED)
+    assert road.host.machine.boot_time > booted
+
+
+def test_a_job_that_is_given_up_leaves_nothing_that_could_begin_later(road: Walk) -> None:
+    outcome = give_up(road)
+    assert outcome.failed
+    assert "never began" in outcome.message
+    assert (road.host.tasks, [path for path in road.host.files if "wsusfix" in path.lower()]) == ((), [])
+    road.faults.task_starts_after_all()
+    road.until(lambda: not road.host.processes)
+    assert (road.host.jobs, road.host.installations, road.host.dll_version) == ((), (), BEFORE)
+
+
+def test_a_job_that_is_given_up_is_abandoned_even_where_its_files_cannot_be_removed(road: Walk) -> None:
+    files = road.host.files
+
+    def hold() -> None:
+        road.held = [files.lock(path) for path in files if path.endswith(("job.ps1", "parameters.xml"))]
+
+    road.before("cleanup", hold)
+    outcome = give_up(road)
+    assert outcome.failed
+    (script,) = (path for path in files if path.endswith("job.ps1"))
+    assert any(script in note for note in outcome.notes)
+    road.faults.task_starts_after_all()
+    road.until(lambda: not road.host.processes)
+    # It did begin, found its token gone, and wrote down nothing.
+    assert [job.phases for job in road.host.jobs] == [()]
+    assert (road.host.installations, road.host.dll_version) == ((), BEFORE)
+
+
+def test_a_job_that_begins_while_it_is_given_up_is_followed_to_its_end(road: Walk) -> None:
+    def begins() -> None:
+        road.faults.task_starts_after_all()
+        road.until(lambda: any("installing" in job.phases for job in road.host.jobs))
+
+    road.before("cleanup", begins)
+    road.while_it_installs(lambda: None)
+    outcome = give_up(road)
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert len(road.host.installations) == 1
+
+
+def test_a_task_that_was_given_up_begins_for_nothing_while_the_next_run_installs(road: Walk) -> None:
+    assert give_up(road).failed
+    road.quiet()
+    road.host.machine.tasks_start = True
+    road.while_it_installs(road.faults.task_starts_after_all)
+    outcome = outcome_of(road)
+    assert outcome.ok, str(outcome)
+    assert (len(road.host.jobs), len(road.host.installations)) == (1, 1)
+
+
+def test_two_operators_at_once_install_once_and_both_hear_of_it(lab: Lab, road: Walk) -> None:
+    quicker: list[wsusfix.Outcome] = []
+
+    def other() -> None:
+        with wsusfix.connect(**road.host.connection) as server:
+            quicker.append(server.apply(server.plan(road.options), consent=True))
+
+    road.before("start_job", other)
+    outcome = outcome_of(road)
+    assert quicker[0].ok
+    assert quicker[0].changed
+    assert outcome.ok, str(outcome)
+    assert not outcome.changed
+    assert "somebody else" in str(outcome)
+    assert len(road.host.installations) == 1
+    assert (road.host.tasks, [path for path in road.host.files if "wsusfix" in path.lower()]) == ((), [])
+
+
+def test_a_job_that_ended_after_the_plan_named_it_is_reported_and_not_taken_for_a_change(road: Walk) -> None:
+    road.faults.installer_hangs()
+    road.when_told("installing", lambda: road.hurry(0.1))
+    road.when_told("installing", lambda: road.faults.unavailable(seconds=3600))
+    assert isinstance(road.run(), wsusfix.NotReachedError)
+    road.faults.clear()
+    road.faults.installer_hangs()
+    road.quiet()
+
+    def ends() -> None:
+        road.goes_on()
+        road.until(lambda: bool(road.host.jobs[0].ended))
+
+    road.before("facts", ends, 2)
+    outcome = outcome_of(road)
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert outcome.evidence is not None
+    assert outcome.evidence.exit_code == 0
+    assert len(road.host.installations) == 1
+
+
+def test_a_good_exit_code_with_the_old_dll_is_a_failure(road: Walk) -> None:
+    dll = f"{road.host.machine.program_files}\\{advisory.DEFAULT_TARGET}\\{advisory.CLIENT_DLL}"
+    road.faults.at_phase(lambda: road.host.files.replace(dll, b"old", BEFORE), phase="installed")
+    outcome = outcome_of(road)
+    assert outcome.failed
+    assert not outcome.changed
+    assert f"exit code 0: installed, but the DLL is {BEFORE}" in outcome.message
+
+
+def test_a_bad_exit_code_with_the_fixed_dll_is_a_success(road: Walk) -> None:
+    dll = f"{road.host.machine.program_files}\\{advisory.DEFAULT_TARGET}\\{advisory.CLIENT_DLL}"
+    road.options = wsusfix.Options(package=road.package(exit_code=1603))
+    road.faults.at_phase(lambda: road.host.files.replace(dll, b"new", FIXED), phase="installed")
+    outcome = outcome_of(road)
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert "1603" in str(outcome)
+
+
+def test_logs_that_cannot_be_read_do_not_cost_the_outcome_and_are_brought_by_the_next_run(road: Walk) -> None:
+    folders: list[str] = []
+
+    def lock_out() -> None:
+        folders.append(f"{road.host.staging_path}\\jobs\\{road.host.jobs[0].id}\\temp")
+        nobody = frozenset({SYSTEM_SID})
+        road.host.files.protect(folders[0], Security(SYSTEM_SID, nobody, nobody))
+
+    road.before("collect_job", lock_out)
+    road.before("facts", lambda: road.host.files.protect(folders[0], CLOSED), 3)
+    outcome = outcome_of(road)
+    assert outcome.ok, str(outcome)
+    assert "logs could not be read" in str(outcome)
+    assert outcome.evidence is not None
+    assert (outcome.evidence.exit_code, outcome.evidence.logs) == (0, ())
+    again = outcome_of(road)
+    assert again.ok
+    assert not again.changed
+    assert again.evidence is not None
+    assert again.evidence.logs
+    assert not [path for path in road.host.files if "wsusfix" in path.lower()]
+
+
+def test_the_task_of_a_failed_run_is_told_of(road: Walk) -> None:
+    road.options = wsusfix.Options(package=road.package(exit_code=1603))
+    outcome = outcome_of(road)
+    assert [task.name for task in road.host.tasks] == [TASK_NAME]
+    assert any("server.cleanup()" in note for note in outcome.notes)
+    with wsusfix.connect(**road.host.connection) as server:
+        assert server.cleanup().clean
+    assert road.host.tasks == ()

@@ -1,0 +1,461 @@
+"""A file on its way to the server, with everything that happens on the way: what arrives is what was sent, whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import wsusfix
+from wsusfix.events import Event, Note, Observer, UploadProgress, ignore
+from wsusfix.lab import Host, Lab
+from wsusfix.lab.http import Quotas
+from wsusfix.lab.packages import write_stand_in
+from wsusfix.options import Connection, Credentials
+from wsusfix.remote.session import Session
+from wsusfix.remote.upload import Upload, safe_name, upload
+
+CHUNK, SEGMENT = 85_000, 255_000
+#: Enough for so many lanes.
+LANES = 4
+SIZE = 12 * SEGMENT + 1_234
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    return lab.add_server("wsus01")
+
+
+@pytest.fixture(autouse=True)
+def _no_lane_is_left() -> Iterator[None]:
+    yield
+    assert not lanes()
+
+
+def lanes() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("wsusfix-upload")]
+
+
+def a_file(folder: Path, size: int = SIZE, name: str = "package.exe") -> Path:
+    path = folder / name
+    path.write_bytes(random.Random(size).randbytes(size))
+    return path
+
+
+def session_with(host: Host, **timeouts: float) -> Session:
+    reach = host.connection
+    return Session(
+        Connection(reach["host"], port=reach["port"], timeouts=wsusfix.Timeouts(**timeouts)),
+        Credentials(reach["username"], reach["password"]),
+    )
+
+
+def bring(session: Session, path: Path, on_event: Observer = ignore) -> Upload:
+    data = path.read_bytes()
+    return upload(
+        session,
+        str(path),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        reserve=0,
+        timeouts=session.connection.timeouts,
+        on_event=on_event,
+    )
+
+
+def assert_arrived(host: Host, there: Upload, path: Path) -> None:
+    assert host.files.read(there.path) == path.read_bytes()
+    assert staged(host) == [there.path], "something else was left there"
+
+
+def staged(host: Host) -> list[str]:
+    return [path for path in host.files if "\\wsusfix\\" in path.lower()]
+
+
+def parts(host: Host) -> list[str]:
+    return [path for path in staged(host) if path.endswith(".seg")]
+
+
+def once(happen: Callable[[], object], *, at: int) -> Observer:
+    """Let it happen when so many bytes have got through."""
+    done: list[bool] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, UploadProgress) and event.sent >= at and not done:
+            done.append(True)
+            happen()
+
+    return observe
+
+
+class HadEnough(Exception):
+    """The observer's own."""
+
+
+def give_up(host: Host, path: Path, *, at: int) -> None:
+    """Begin to upload, and stop when so many bytes have got through."""
+
+    def stop() -> None:
+        raise HadEnough
+
+    with session_with(host) as session, pytest.raises(HadEnough):
+        bring(session, path, once(stop, at=at))
+
+
+# --- what arrives ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size",
+    [1, CHUNK - 1, CHUNK, CHUNK + 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 6 * SEGMENT, 36 * SEGMENT + 17],
+)
+def test_a_file_of_any_size_arrives_byte_for_byte(host: Host, tmp_path: Path, size: int) -> None:
+    path = a_file(tmp_path, size)
+    with session_with(host) as session:
+        there = bring(session, path)
+    assert there.sent == there.size == size
+    assert_arrived(host, there, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("WSUS KB954960 (x64).exe", "WSUS_KB954960_x64.exe"),
+        ("Пакет обновления.exe", "file.exe"),
+        ("更新 KB954960.msp", "KB954960.msp"),
+        ("..hidden..exe", "hidden.exe"),
+        ("no suffix at all", "no_suffix_at_all"),
+        ("æøå.", "file"),
+    ],
+)
+def test_a_name_with_blanks_or_letters_of_other_scripts_becomes_one_that_needs_no_quotes(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_file_with_blanks_and_letters_of_other_scripts_in_its_name_arrives(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path, 1_000, "Обновление KB954960 (x64).exe")
+    with session_with(host) as session:
+        there = bring(session, path)
+    assert there.path.endswith("\\KB954960_x64.exe")
+    assert_arrived(host, there, path)
+
+
+def test_progress_is_told_in_the_callers_thread_and_only_grows(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    events: list[UploadProgress] = []
+    shells: list[int] = []
+
+    def observe(event: Event) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        assert isinstance(event, UploadProgress)
+        events.append(event)
+        shells.append(len(host.shells))
+
+    with session_with(host) as session:
+        bring(session, path, observe)
+    sent = [event.sent for event in events]
+    assert sent[0] == 0
+    assert sent == sorted(set(sent))
+    assert sent[-1] == SIZE
+    assert {event.total for event in events} == {SIZE}
+    assert {event.resumed for event in events} == {0}
+    assert max(shells) == 1, "lanes are to share the session's shell"
+
+
+def test_several_lanes_are_at_work_at_once(host: Host, tmp_path: Path) -> None:
+    seen: list[int] = []
+    with session_with(host) as session:
+        bring(session, a_file(tmp_path), lambda event: seen.append(len(lanes())))
+    assert max(seen) == LANES
+
+
+def test_an_upload_takes_little_memory_however_large_the_file_is(host: Host, tmp_path: Path) -> None:
+    path = write_stand_in(tmp_path)
+    os.truncate(path, 32_000_000)
+    measured = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import json, resource, sys, wsusfix\n"
+            "given = json.loads(sys.stdin.read())\n"
+            "with wsusfix.connect(**given['connection']) as server:\n"
+            "    server.diagnose()\n"
+            "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "    server.upload(given['package'])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n",
+        ],
+        input=json.dumps({"connection": host.connection, "package": str(path)}),
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    assert int(measured.stdout) < 28_000 << (10 if sys.platform == "darwin" else 0)
+
+
+# --- lines that break -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sends", "times"), [(0, 1), (17, 1), (5, 3), (20, 2 * LANES)])
+def test_a_broken_connection_costs_its_lane_one_segment_at_most(
+    host: Host, tmp_path: Path, sends: int, times: int
+) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        before = host.bytes_received
+        host.faults.drop_after(sends=sends, times=times)
+        there = bring(session, path)
+        received = host.bytes_received - before
+    assert host.faults.counts["drop_after"] == times
+    # Beyond the file: the scripts; for every connection that broke a segment, a log-on and the script.
+    assert received < 1.9 * SIZE + 150_000 + times * 450_000
+    assert_arrived(host, there, path)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.9])
+def test_an_upload_that_was_given_up_goes_on_from_what_the_server_has(host: Host, tmp_path: Path, share: float) -> None:
+    path = a_file(tmp_path)
+    give_up(host, path, at=int(share * SIZE))
+    there_already = sum(host.files.length(part) or 0 for part in parts(host))
+    # Of every lane a segment was begun, and another may have waited to be written.
+    assert there_already > share * SIZE - LANES * 2 * SEGMENT, "what came through was not kept"
+    events: list[Event] = []
+    before = host.bytes_received
+    with session_with(host) as session:
+        there = bring(session, path, events.append)
+    received = host.bytes_received - before
+    assert isinstance(events[0], UploadProgress)
+    assert events[0].resumed == events[0].sent == there_already
+    assert there.sent == SIZE - there_already
+    assert received < 1.9 * there.sent + 600_000
+    assert_arrived(host, there, path)
+
+
+@pytest.mark.parametrize("response", [2, 7, 15, 29, 50])
+def test_an_answer_that_breaks_off_in_the_middle_does_no_harm(host: Host, tmp_path: Path, response: int) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        host.faults.reset_in_response(response)
+        there = bring(session, path)
+    assert host.faults.counts["reset_in_response"] == 1
+    assert_arrived(host, there, path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.8])
+def test_a_shell_that_is_gone_in_the_middle_is_replaced(host: Host, tmp_path: Path, share: float) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        before = host.bytes_received
+        there = bring(session, path, once(host.faults.lose_shells, at=int(share * SIZE)))
+        received = host.bytes_received - before
+        assert len(host.shells) == 1
+    assert host.faults.counts["lose_shells"] == 1
+    # Of every lane no more than a segment was under way.
+    assert received < 1.9 * SIZE + 1_200_000 + LANES * 1.9 * SEGMENT
+    assert_arrived(host, there, path)
+
+
+def test_a_server_that_restarts_in_the_middle_is_waited_for(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        there = bring(session, path, once(lambda: host.reboot(0.5), at=SIZE // 2))
+    assert_arrived(host, there, path)
+
+
+def test_nothing_that_gets_through_ends_in_the_fault_after_the_time_allowed(host: Host, tmp_path: Path) -> None:
+    host.faults.drop_after(sends=0, times=None)
+    with session_with(host, upload=2.0) as session, pytest.raises(wsusfix.NotReachedError) as caught:
+        bring(session, a_file(tmp_path, 1_000))
+    assert caught.value.retryable
+    assert caught.value.phase == "upload"
+    assert parts(host) == []
+
+
+# --- quotas ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_shell_with_few_processes_gets_fewer_lanes(lab: Lab, tmp_path: Path, processes: int) -> None:
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=processes))
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        before = host.bytes_received
+        there = bring(session, path)
+        assert host.bytes_received - before < 1.9 * SIZE + 1_000_000
+    assert_arrived(host, there, path)
+
+
+def test_a_shell_without_a_process_to_spare_is_waited_for_and_then_told(lab: Lab, tmp_path: Path) -> None:
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
+    with session_with(host, upload=2.0) as session, pytest.raises(wsusfix.QuotaError) as caught:
+        bring(session, a_file(tmp_path, 1_000))
+    assert caught.value.retryable
+
+
+# --- whoever wants to stop ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [HadEnough(), wsusfix.DeadlineError("mine"), KeyboardInterrupt()])
+def test_an_observer_that_raises_ends_all_lanes_and_is_told_unchanged(
+    host: Host, tmp_path: Path, error: BaseException
+) -> None:
+    path = a_file(tmp_path)
+
+    def stop() -> None:
+        raise error
+
+    with session_with(host) as session:
+        with pytest.raises(type(error)) as caught:
+            bring(session, path, once(stop, at=SIZE // 3))
+        assert caught.value is error
+        assert lanes() == []
+        assert sum(shell.pipelines for shell in host.shells) == 0, "pipelines still wait for their input"
+        there = bring(session, path)
+        assert there.sent < SIZE, "what came through was not kept"
+    assert_arrived(host, there, path)
+    assert host.shells == ()
+
+
+def test_ctrl_c_is_heard_while_every_lane_waits_for_a_server_that_hangs(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+
+    def interrupt() -> None:
+        while host.faults.counts.get("hang_in_receive", 0) < LANES:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt, daemon=True)
+    # Longer than a test may take: whoever waits for the answer fails it.
+    with session_with(host, operation=600, upload=600) as session:
+
+        def hang() -> None:
+            host.faults.hang_in_receive(seconds=600, times=None)
+            interrupter.start()
+
+        with pytest.raises(KeyboardInterrupt):
+            bring(session, path, once(hang, at=0))
+        assert lanes() == []
+    host.faults.clear()
+    assert host.shells == ()
+
+
+# --- a file that changes --------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_becomes_shorter_is_told(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session:
+        with pytest.raises(wsusfix.PackageError, match="shorter"):
+            bring(session, path, once(lambda: os.truncate(path, SIZE // 2), at=0))
+        assert sum(shell.pipelines for shell in host.shells) == 0, "pipelines still wait for their input"
+
+
+def test_a_file_whose_bytes_change_is_told_and_not_sent_again(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+
+    def change() -> None:
+        with open(path, "r+b") as file:
+            file.seek(SIZE - 10)
+            file.write(b"otherbytes")
+
+    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="changed while"):
+        bring(session, path, once(change, at=0))
+    assert host.bytes_received < 1.9 * SIZE + 900_000
+    assert staged(host) == []
+
+
+def test_a_file_that_vanishes_is_told(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="can no longer be read"):
+        # Before the lanes open it.
+        bring(session, path, once(path.unlink, at=0))
+
+
+def spoil(host: Host) -> None:
+    """Let a segment that lies on the server have other bytes."""
+    first = parts(host)[0]
+    host.files.replace(first, bytes(host.files.length(first) or 0))
+
+
+def test_a_segment_with_wrong_bytes_on_the_server_costs_one_more_round(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    give_up(host, path, at=int(0.7 * SIZE))
+    spoil(host)
+    events: list[Event] = []
+    with session_with(host) as session:
+        there = bring(session, path, events.append)
+    assert [type(event) for event in events].count(Note) == 1
+    assert_arrived(host, there, path)
+
+
+def test_wrong_bytes_on_the_server_are_not_sent_a_third_time(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    rounds: list[Event] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, Note):
+            rounds.append(event)
+        elif parts(host):
+            spoil(host)
+
+    with session_with(host) as session, pytest.raises(wsusfix.RefusedByServerError) as caught:
+        bring(session, path, observe)
+    assert caught.value.reason == "hash_mismatch"
+    assert len(rounds) == 1
+
+
+# --- others ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_controllers_at_once_end_with_one_whole_file(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    begin = threading.Barrier(2)
+    results: list[Upload | Exception] = []
+
+    def controller() -> None:
+        try:
+            with session_with(host) as session:
+                begin.wait(10)
+                results.append(bring(session, path))
+        except Exception as error:  # noqa: BLE001  (looked at by the test)
+            results.append(error)
+
+    threads = [threading.Thread(target=controller) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = results
+    assert isinstance(first, Upload), first
+    assert isinstance(second, Upload), second
+    assert first.path == second.path
+    assert_arrived(host, first, path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_somebody_else_who_was_quicker_is_no_error(host: Host, tmp_path: Path, share: float) -> None:
+    path = a_file(tmp_path)
+
+    def be_quicker() -> None:
+        with session_with(host) as other:
+            bring(other, path)
+
+    with session_with(host) as session:
+        there = bring(session, path, once(be_quicker, at=int(share * SIZE)))
+    assert_arrived(host, there, path)
+
+
+def test_a_drive_that_fills_up_ends_the_upload_with_the_servers_word(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    with session_with(host) as session, pytest.raises(wsusfix.RefusedByServerError) as caught:
+        bring(session, path, once(lambda: host.faults.disk_full(free=1_000_000), at=1))
+    assert caught.value.reason == "no_space"

@@ -1,0 +1,473 @@
+"""Bytes in, findings out: whole blocks are searched for a few strings, and only what stands around them is parsed.
+
+A healthy log is never taken apart into lines.  Whatever the size, one block and what stands before it are in memory;
+every byte is searched once for each string, parsed at most once, and read a second time at most, for line numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from wsusfix import advisory, errors
+from wsusfix.logs.client import ClientCalls
+from wsusfix.logs.encodings import BYTES, Encoding, archive_of, encoding_of, looks_binary
+from wsusfix.logs.entries import Entry, EntryReader, Of
+from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, LogProblem, ServerFinding
+from wsusfix.logs.server import ServerCalls
+from wsusfix.logs.stamps import CLIENT_LINE, SERVER_LINE, STAMPED_LINE, moment, offset_of_header, zone_of
+
+__all__ = ["BLOCK", "NEEDLES", "LogScan", "Source", "scan"]
+
+Source = str | os.PathLike[str] | IO[bytes] | IO[str]
+
+#: What the blocks are searched for: a client's error in either spelling of its last digit, the error code that both
+#: logs name, the first frame of the server's stack, and the header that gives a client's time zone.
+NEEDLES: Final = (
+    advisory.CLIENT_ERROR[:-1],
+    advisory.SERVER_ERROR_CODE,
+    advisory.SERVER_FRAME_INSERT.rpartition(".")[0].rpartition(".")[2] + ".Insert",
+    advisory.CLIENT_LOG_HEADER,
+)
+_HEADER: Final = advisory.CLIENT_LOG_HEADER
+
+#: Bytes read at once: fits the caches of any processor.
+BLOCK: Final = 256 * 1024
+#: Characters before and after a hit that may belong to its call, other threads' lines between them.
+_BEFORE: Final = 16 * 1024
+_AFTER: Final = 32 * 1024
+#: A hit so near the end of what was read waits until what follows it is there.
+_MARGIN: Final = 512
+#: Bytes that stay in front of the next block, in the widest encoding.
+_KEPT: Final = 2 * (_BEFORE + _MARGIN)
+#: A file that is not longer is parsed whole, so that an excerpt whose lines were broken inside a needle is read, too.
+#: By so much of its beginning a file is judged, and by so much of its end how far it reaches.
+_HEAD: Final = 64 * 1024
+_JUDGED: Final = 16 * 1024
+_TAIL: Final = 4096
+_UTC: Final = timezone.utc
+
+
+def scan(source: Source, *, name: str | None = None, utc_offset: timedelta | None = None) -> LogScan:
+    """Read a log and yield what is found as it is read: client's and server's logs alike, in any encoding.
+
+    A file that cannot be read, is empty, or is no text is a :class:`~wsusfix.logs.LogProblem` among the findings, never
+    an exception.
+
+    Args:
+        source: a path, or a stream of bytes or text; a stream is read from where it stands, and stays open.
+        name: what findings call it; default: the path, or the stream's own name.
+        utc_offset: a client's offset from UTC, used until a header in the log says another.
+
+    Raises:
+        UsageError: *source* is neither a path nor a stream.
+    """
+    return LogScan(source, name=name, utc_offset=utc_offset)
+
+
+class LogScan(Iterator[Finding]):
+    """A log being read: iterate to get its findings; ``file`` says what is known of it so far."""
+
+    def __init__(self, source: Source, *, name: str | None = None, utc_offset: timedelta | None = None) -> None:
+        if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
+            raise errors.UsageError("a log is a path or a stream that can be read", phase="logs")
+        self._source = source
+        self._name = name if name is not None else _name_of(source)
+        self._blocks = _Blocks(self._name, utc_offset)
+        self._problem: str | None = None
+        self._kind: FileKind | None = None
+        self._kinds: set[str] = set()
+        self._count = 0
+        self._found = self._read()
+
+    def __iter__(self) -> LogScan:
+        return self
+
+    def __next__(self) -> Finding:
+        return next(self._found)
+
+    @property
+    def file(self) -> LogFile:
+        """What is known of the file: complete when the iteration has ended."""
+        return LogFile(
+            path=self._name,
+            kind=self._kind or self._judged(),
+            findings=self._count,
+            problem=self._problem,
+            begins=self._blocks.begins,
+            ends=self._blocks.ends,
+        )
+
+    @property
+    def work(self) -> int:
+        """Bytes that were parsed, beyond being searched."""
+        return self._blocks.entries.work
+
+    def _judged(self) -> FileKind:
+        # What was found counts for more than how lines begin: a copy may have lost all its beginnings.
+        if self._blocks.kind is not FileKind.OTHER or not self._kinds:
+            return self._blocks.kind
+        return FileKind.MIXED if len(self._kinds) == 2 else FileKind(next(iter(self._kinds)))
+
+    def _read(self) -> Iterator[Finding]:
+        try:
+            with _opened(self._source) as stream:
+                for finding in self._blocks.read(stream):
+                    self._count += 1
+                    self._kinds.add(finding.kind)
+                    yield finding
+        except _NotALog as refusal:
+            self._kind, self._problem = refusal.kind, refusal.problem
+        except OSError as error:
+            self._problem = f"cannot be read: {error.strerror or error}"
+            if not self._blocks.length:
+                self._kind = FileKind.UNREADABLE
+        if self._problem is None and self._judged() is FileKind.CLIENT_LATER:
+            # Not the format of the advisory's time: the log says nothing about it, so nothing is concluded.
+            self._problem = "the log of a later agent, which writes other lines than the advisory's"
+        elif self._problem is not None:
+            yield LogProblem(self._name, self._problem)
+
+
+class _NotALog(Exception):
+    """Nothing to search here, and why."""
+
+    def __init__(self, kind: FileKind, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
+        self.problem = problem
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def _name_of(source: Source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    return str(getattr(source, "name", "") or "<stream>")
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[_Bytes]:
+    if not isinstance(source, (str, os.PathLike)):
+        yield _Bytes(source)
+        return
+    path = Path(source)
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:
+        raise _NotALog(FileKind.UNREADABLE, f"is not the name of a file: {error}") from None
+    if stat.S_ISDIR(kind):
+        raise _NotALog(FileKind.UNREADABLE, "is a folder")
+    if not stat.S_ISREG(kind):
+        raise _NotALog(FileKind.UNREADABLE, "is a device or a pipe, not a file")
+    # Python opens files on Windows so that others may go on writing: both services keep their logs open.
+    with open(path, "rb", buffering=0) as stream:
+        yield _Bytes(stream)
+
+
+class _Bytes:
+    """A stream as blocks of bytes, whatever it is: raw, buffered, with ``read`` alone, or of text."""
+
+    def __init__(self, stream: IO[bytes] | IO[str]) -> None:
+        self._stream = cast(Any, stream)
+        self._into = getattr(stream, "readinto", None)
+        self._left = b""
+        self.start = self._position()
+
+    def _position(self) -> int | None:
+        """Where the stream stands, ``None`` when it cannot go back or counts otherwise than in bytes."""
+        if self._into is None:
+            return None
+        try:
+            return int(self._stream.tell()) if self._stream.seekable() else None
+        except (AttributeError, OSError, ValueError):
+            return None
+
+    def into(self, view: memoryview) -> int:
+        """Fill *view* from its beginning, perhaps not to its end; return how many bytes, 0 at the end of the stream."""
+        try:
+            if self._into is not None:
+                return self._into(view) or 0
+            if not self._left:
+                read = self._stream.read(len(view) // 4)
+                self._left = read.encode("utf-8", "replace") if isinstance(read, str) else bytes(read or b"")
+        except ValueError as error:  # closed meanwhile, or text in another encoding than it was opened with
+            raise OSError(str(error)) from None
+        piece, self._left = self._left[: len(view)], self._left[len(view) :]
+        view[: len(piece)] = piece
+        return len(piece)
+
+    @contextlib.contextmanager
+    def back_at(self, offset: int) -> Iterator[None]:
+        """Read from *offset* for a while, then go on where it was."""
+        assert self.start is not None
+        here = self._stream.tell()
+        self._stream.seek(self.start + offset)
+        try:
+            yield
+        finally:
+            self._stream.seek(here)
+
+
+# --- blocks ---------------------------------------------------------------------------------------------------------
+
+
+class _Blocks:
+    """Searches a stream block by block, and has what stands around each hit parsed.
+
+    All offsets are of bytes from where the stream began; ``base`` is that of the buffer's first byte.
+    """
+
+    def __init__(self, name: str, utc_offset: timedelta | None) -> None:
+        self.kind = FileKind.OTHER
+        self.begins: datetime | None = None
+        self.ends: datetime | None = None
+        self.length = 0
+        self.entries = EntryReader()
+        self._client = ClientCalls(name)
+        self._server = ServerCalls(name)
+        self._offset = utc_offset
+        self.encoding = BYTES
+        self._buffer = bytearray(_KEPT + BLOCK)
+        self.base = 0
+        self._size = 0
+        self._searched = 0
+        self._fed = 0
+        self._due = 0
+        self._lines = _LineNumbers()
+
+    def read(self, stream: _Bytes) -> Iterator[ClientFinding | ServerFinding]:
+        """Yield what is found."""
+        ended = self._first(stream)
+        self._judge()
+        if ended and self._size <= _HEAD:
+            self._begin(stream, self.encoding.mark)
+            self._due = self._size
+        while True:
+            yield from self._search(stream, ended)
+            if ended:
+                break
+            ended = self._more(stream)
+        yield from self._pause()
+        self._last()
+
+    # --- filling the buffer -----------------------------------------------------------------------------------------
+
+    def _first(self, stream: _Bytes) -> bool:
+        """Read so much that the file can be judged; return whether that is all of it."""
+        with memoryview(self._buffer) as view:
+            while self._size <= _HEAD:
+                count = stream.into(view[self._size : _KEPT + BLOCK if self._size else BLOCK])
+                self._size += count
+                self.length = self._size
+                if not count:
+                    return True
+        return False
+
+    def _more(self, stream: _Bytes) -> bool:
+        """Read the next block behind the end of the last one; return whether there was none."""
+        kept = min(self._size, _KEPT)
+        gone = self._size - kept
+        if stream.start is None:
+            self._lines.leave(self.base + self._size, self)
+        self._buffer[:kept] = self._buffer[gone : self._size]
+        self.base += gone
+        with memoryview(self._buffer) as view:
+            count = stream.into(view[kept:])
+        self._size = kept + count
+        self.length += count
+        return not count
+
+    def lines_between(self, start: int, end: int) -> int:
+        """Count the lines that end between two offsets in the buffer."""
+        return self._buffer.count(self.encoding.encode("\n"), start - self.base, end - self.base)
+
+    # --- what kind of file ------------------------------------------------------------------------------------------
+
+    def _judge(self) -> None:
+        head = bytes(self._buffer[: min(self._size, _JUDGED)])
+        self.encoding = encoding_of(head)
+        text = self._decoded(head[self.encoding.mark :])
+        if not text.strip():
+            raise _NotALog(FileKind.EMPTY, "is empty")
+        archive = archive_of(head)
+        if archive is not None:
+            raise _NotALog(FileKind.BINARY, f"is an archive ({archive}): unpack it first")
+        lines = text.split(b"\n")
+        clients = _enough(list(map(CLIENT_LINE.match, lines)))
+        servers = _enough([None if CLIENT_LINE.match(line) else SERVER_LINE.match(line) for line in lines])
+        if clients and servers:
+            self.kind = FileKind.MIXED
+        elif servers:
+            self.kind = FileKind.SERVER
+        elif clients:
+            later = sum(b"/" in (found["date"] or b"") for found in clients)
+            self.kind = FileKind.CLIENT_LATER if 2 * later > len(clients) else FileKind.CLIENT
+        elif looks_binary(text):
+            raise _NotALog(FileKind.BINARY, "is no text")
+        self.entries = EntryReader(self.encoding)
+        self.begins = self._time(lines, offset_of_header(text))
+
+    def _last(self) -> None:
+        """Look how far the lines reach."""
+        start = max(0, self._size - _TAIL)
+        start -= (self.base + start - self.encoding.mark) % self.encoding.unit if start else 0
+        text = self._decoded(bytes(self._buffer[start : self._size]))
+        self.ends = self._time(reversed(text.split(b"\n")), self._offset) or self.begins
+
+    def _decoded(self, data: bytes) -> bytes:
+        wide = self.encoding.wide
+        return data if wide is None else data.decode(wide, "replace").encode("utf-8", "replace")
+
+    def _time(self, lines: Iterable[bytes], header: timedelta | None) -> datetime | None:
+        """Return the first time in *lines*, in the zone of the log as far as it is known."""
+        client = self.kind is FileKind.CLIENT
+        offset = (header if header is not None else self._offset) if client else None
+        zone = _UTC if self.kind is FileKind.SERVER else zone_of(offset)
+        for line in lines:
+            found = STAMPED_LINE.match(line)
+            when = found and moment(found["date"], found["time"])
+            if when:
+                return when.replace(tzinfo=zone)
+        return None
+
+    # --- searching --------------------------------------------------------------------------------------------------
+
+    def _search(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
+        end = self.base + self._size
+        limit = end if ended else max(self._searched, end - _MARGIN)
+        for hit, needle in self._hits(limit):
+            if needle == _HEADER:
+                self._header(hit)
+                continue
+            if hit >= self._due:
+                yield from self._feed(min(self._due, end))
+                yield from self._pause()
+                self._begin(stream, self._start_before(hit))
+            self._due = max(self._due, hit + _AFTER * self.encoding.unit)
+        self._searched = limit
+        yield from self._feed(min(self._due, end))
+        if self._due < end:
+            yield from self._pause()
+
+    def _hits(self, limit: int) -> list[tuple[int, str]]:
+        """Return the hits before *limit*, in order; of hits close together one is enough."""
+        hits: list[tuple[int, str]] = []
+        encoding, base = self.encoding, self.base
+        find, size = self._buffer.find, self._size
+        for needle in NEEDLES:
+            sought = encoding.encode(needle)
+            step = len(sought) if needle == _HEADER else _AFTER * encoding.unit // 2
+            at = find(sought, self._searched - base, size)
+            while 0 <= at < limit - base:
+                hits.append((base + at, needle))
+                at = find(sought, at + step, size)
+        hits.sort()
+        return hits
+
+    def _header(self, hit: int) -> None:
+        start = hit - self.base
+        end = min(start + _MARGIN, self._size)
+        line = self._decoded(bytes(self._buffer[start:end])).partition(b"\n")[0]
+        given = offset_of_header(line)
+        if given is not None:
+            self._offset = given
+
+    # --- parsing what stands around a hit ---------------------------------------------------------------------------
+
+    def _start_before(self, hit: int) -> int:
+        """Return the beginning of a line some way before *hit*, or, where no line ends, of any character."""
+        unit, mark = self.encoding.unit, self.encoding.mark
+        start = max(self._fed, self.base, mark, hit - _BEFORE * unit)
+        if start in (self._fed, mark):
+            return start
+        start += (start - mark) % unit
+        sought = self.encoding.encode("\n")
+        at = self._buffer.find(sought, start - self.base, hit - self.base)
+        while at >= 0 and (self.base + at - mark) % unit:
+            at = self._buffer.find(sought, at + 1, hit - self.base)
+        return start if at < 0 else self.base + at + unit
+
+    def _begin(self, stream: _Bytes, start: int) -> None:
+        self._fed = start
+        self._client.offset = self._offset
+        self.entries.begin(1 + self._lines.before(start, stream, self))
+
+    def _feed(self, end: int) -> Iterator[ClientFinding | ServerFinding]:
+        if end <= self._fed:
+            return
+        data = bytes(self._buffer[self._fed - self.base : end - self.base])
+        self._fed = end
+        yield from self._take(self.entries.feed(data))
+
+    def _pause(self) -> Iterator[ClientFinding | ServerFinding]:
+        """What follows is left out, or nothing follows."""
+        yield from self._take(self.entries.end())
+        yield from self._client.close()
+        yield from self._server.close()
+
+    def _take(self, entries: list[Entry]) -> Iterator[ClientFinding | ServerFinding]:
+        for entry in entries:
+            if entry.of != Of.SERVER:
+                yield from self._client.take(entry)
+            if entry.of != Of.CLIENT:
+                yield from self._server.take(entry)
+
+
+def _enough(found: list[re.Match[bytes] | None]) -> list[re.Match[bytes]]:
+    """Return the lines that begin as a log's do: one with its time is enough, without it must be a good part of all."""
+    matching = [match for match in found if match is not None]
+    dated = any(match["date"] is not None for match in matching)
+    return matching if dated or len(matching) > len(found) / 4 else []
+
+
+class _LineNumbers:
+    """Counts line ends, but not before somebody asks: most files have nothing to show a line number for.
+
+    What has left the buffer by then is read a second time; a stream that cannot go back is counted as it goes by.
+    """
+
+    def __init__(self) -> None:
+        self._counted = 0
+        self._lines = 0
+
+    def leave(self, end: int, blocks: _Blocks) -> None:
+        """What lies before *end* leaves the buffer of a stream that cannot go back."""
+        end -= (end - blocks.encoding.mark) % blocks.encoding.unit
+        self._lines += blocks.lines_between(self._counted, end)
+        self._counted = end
+
+    def before(self, offset: int, stream: _Bytes, blocks: _Blocks) -> int:
+        """Return how many lines end before *offset*, which lies in the buffer."""
+        first = blocks.base + (blocks.base - blocks.encoding.mark) % blocks.encoding.unit
+        if self._counted < first and offset > self._counted:
+            self._lines += _lines_in(stream, self._counted, first, blocks.encoding)
+            self._counted = first
+        if offset < self._counted:
+            return self._lines - blocks.lines_between(offset, self._counted)
+        self._lines += blocks.lines_between(self._counted, offset)
+        self._counted = offset
+        return self._lines
+
+
+def _lines_in(stream: _Bytes, start: int, end: int, encoding: Encoding) -> int:
+    """Read what lies between two offsets once more and count its lines."""
+    sought = encoding.encode("\n")
+    block = bytearray(BLOCK)
+    lines = 0
+    with stream.back_at(start), memoryview(block) as view:
+        left = end - start
+        while left > 0:
+            size = stream.into(view[: min(left, BLOCK)])
+            if not size:
+                break
+            lines += block.count(sought, 0, size)
+            left -= size
+    return lines
