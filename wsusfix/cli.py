@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import enum
 import getpass
+import io
 import json
 import logging
 import os
@@ -70,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = parser.parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a server said in its language must not end a run on a terminal that cannot show it.
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.DEBUG if chosen.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
     try:
         return int(chosen.run(chosen))
@@ -77,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; a job that was started goes on, run again to join it", file=sys.stderr)
         return ExitCode.UNEXPECTED
     except (errors.UsageError, errors.PackageError) as error:
-        print(f"wsusfix: {error}", file=sys.stderr)
+        print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more, and let the interpreter's last flush say nothing either.
@@ -200,6 +205,8 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
     if hasattr(chosen, "package"):
         # Before anything is sent, so that a bad option or an unreadable package is told once.
         chosen.options, chosen.read_package = read_options(_options(chosen))
+    if chosen.report is not None:
+        _make_folder(Path(chosen.report))
     password = _password(chosen)
     progress = _Progress(sys.stderr)
     results: list[HostResult] = []
@@ -240,7 +247,10 @@ def _password(chosen: argparse.Namespace) -> str | None:
     """Ask for the password when there is somebody to ask; ``None`` leaves it to the environment."""
     if os.environ.get(PASSWORD_VARIABLE) or not sys.stdin.isatty():
         return None
-    return getpass.getpass("Password: ")
+    try:
+        return getpass.getpass("Password: ")
+    except EOFError:
+        raise errors.CredentialsError("no password given") from None
 
 
 def _code_of(error: WsusFixError) -> ExitCode:
@@ -303,9 +313,16 @@ def _remediate(
     return result, ExitCode.EXPOSED if outcome.restart_pending and not outcome.failed else ExitCode.FAILED
 
 
-def _write_report(folder: Path, run: Run) -> None:
+def _make_folder(folder: Path) -> None:
+    """Make the report's folder before anything is sent: a run that cannot be written down had better not begin."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise errors.UsageError(f"no report can be written to {printable(str(folder), 200)}: {error}") from None
+
+
+def _write_report(folder: Path, run: Run) -> None:
+    try:
         for name, text in (
             ("report.md", report.to_markdown(run)),
             ("report.html", report.to_html(run)),
@@ -313,7 +330,9 @@ def _write_report(folder: Path, run: Run) -> None:
         ):
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise errors.UsageError(f"the report cannot be written to {folder}: {error.strerror}") from None
+        raise errors.UsageError(
+            f"the report cannot be written to {printable(str(folder), 200)}: {error.strerror}"
+        ) from None
     print(f"report: {folder / 'report.md'}", file=sys.stderr)
 
 

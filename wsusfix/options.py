@@ -6,9 +6,12 @@ servers or plans.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
+import ssl
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -26,7 +29,11 @@ ENCRYPTIONS: Final = ("always", "auto")
 DEFAULT_PORT: Final = 5985
 DEFAULT_TLS_PORT: Final = 5986
 
-_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?|\[?[0-9A-Fa-f:.]{2,45}(?:%\w+)?\]?")
+#: A name or an IPv4 address: labels of up to 63 characters, 253 in all (RFC 1035, with the underscores of Windows).
+_NAME: Final = re.compile(r"(?=.{1,254}\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.(?!\Z)|\.?\Z))+")
+_NAME_AND_PORT: Final = re.compile(r"[\w.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+", re.ASCII)
+#: Longer than any that Windows takes, and short enough for every field that carries it.
+_LONGEST_CREDENTIAL: Final = 1024
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -46,8 +53,11 @@ class Credentials:
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise CredentialsError(f"no {name} given")
-            if "\0" in value or "\n" in value:
+            if any(char in "\0\r\n" or "\ud800" <= char <= "\udfff" for char in value):
+                # The last are what is left of bytes in an environment that is not in its own encoding.
                 raise CredentialsError(f"the {name} contains a character no {name} can have")
+            if len(value) > _LONGEST_CREDENTIAL:
+                raise CredentialsError(f"the {name} is longer than any {name} can be")
 
     @classmethod
     def find(
@@ -126,7 +136,7 @@ class Connection(Presentable):
             encryption is what Windows' own client uses.
         auth: "negotiate" (Kerberos, else NTLM), "kerberos" (the strict choice: proves the server's identity), "ntlm".
         encryption: "always" encrypts every message, by NTLM or Kerberos over HTTP; "auto" leaves that to TLS.
-        ca_cert: path of the authority's certificate for HTTPS.
+        ca_cert: path of the authority's certificate for HTTPS, a file in PEM or a folder of them.
         proxy: URL of an HTTP proxy; proxies of the environment are never used.
         timeouts: see :class:`Timeouts`.
 
@@ -139,38 +149,61 @@ class Connection(Presentable):
     ssl: bool = False
     auth: str = "negotiate"
     encryption: str = "always"
-    ca_cert: str | None = None
+    ca_cert: str | os.PathLike[str] | None = None
     proxy: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.host, str) or not _HOST.fullmatch(self.host):
-            raise UsageError(f"not a host name or address: {str(self.host)[:80]!r}")
+        if not isinstance(self.host, str) or not _is_host(self.host):
+            given = str(self.host)[:80]
+            hint = "give the port by itself, as port= or --port" if _NAME_AND_PORT.fullmatch(given) else ""
+            raise UsageError(f"not a host name or address: {given!r}", hint=hint)
         if self.port is not None and (
             isinstance(self.port, bool) or not isinstance(self.port, int) or not 1 <= self.port <= 65535
         ):
             raise UsageError(f"not a port: {str(self.port)[:20]}", host=self.host, hint="a port is 1 to 65535")
+        if not isinstance(self.ssl, bool):
+            raise UsageError(f"ssl must be True or False, not {str(self.ssl)[:40]!r}", host=self.host)
         if self.auth not in AUTHENTICATIONS:
-            raise UsageError(f"unknown auth {self.auth!r}", host=self.host, hint="one of " + ", ".join(AUTHENTICATIONS))
+            raise UsageError(
+                f"unknown auth {str(self.auth)[:40]!r}", host=self.host, hint="one of " + ", ".join(AUTHENTICATIONS)
+            )
         if self.encryption not in ENCRYPTIONS:
             raise UsageError(
-                f"unknown encryption {self.encryption!r}", host=self.host, hint="one of " + ", ".join(ENCRYPTIONS)
+                f"unknown encryption {str(self.encryption)[:40]!r}",
+                host=self.host,
+                hint="one of " + ", ".join(ENCRYPTIONS),
             )
         if self.encryption == "auto" and not self.ssl:
             raise UsageError(
                 "messages would go unencrypted over HTTP", host=self.host, hint="use encryption='always', or ssl=True"
             )
-        if not isinstance(self.ssl, bool):
-            raise UsageError("ssl must be True or False", host=self.host)
-        for name in ("ca_cert", "proxy"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                raise UsageError(f"{name} must be a string", host=self.host)
-        if self.proxy is not None and "@" in self.proxy:
-            # It would stand in every report and error that names the connection.
-            raise UsageError("the proxy's URL must not carry a user name or password", host=self.host)
         if not isinstance(self.timeouts, Timeouts):
             raise UsageError("timeouts must be a wsusfix.Timeouts", host=self.host)
+        if self.ca_cert is not None:
+            object.__setattr__(self, "ca_cert", self._readable_authority(self.ca_cert))
+        if isinstance(self.proxy, str) and "@" in self.proxy:
+            # It would stand in every report and error that names the connection.
+            raise UsageError("the proxy's URL must not carry a user name or password", host=self.host)
+        if self.proxy is not None and not _is_proxy(self.proxy):
+            given = str(self.proxy)[:80]
+            raise UsageError(f"proxy is not a URL: {given!r}", host=self.host, hint="one such as http://proxy:3128")
+
+    def _readable_authority(self, given: object) -> str:
+        """Return the path of the authority's certificates, after a look at what is there."""
+        path = os.fspath(given) if isinstance(given, str | os.PathLike) else given
+        if not isinstance(path, str) or not os.path.exists(path):
+            raise UsageError(f"ca_cert: there is no file {str(given)[:200]!r}", host=self.host)
+        if self.ssl and os.path.isfile(path):
+            try:
+                ssl.create_default_context(cafile=path)
+            except OSError as error:
+                raise UsageError(
+                    f"ca_cert: no certificate can be read from {path[:200]!r}: {error.strerror}",
+                    host=self.host,
+                    hint="it takes certificates in PEM, one or several",
+                ) from error
+        return path
 
     @property
     def effective_port(self) -> int:
@@ -183,6 +216,26 @@ class Connection(Presentable):
     def __str__(self) -> str:
         scheme = "https" if self.ssl else "http"
         return f"{scheme}://{self.host}:{self.effective_port} ({self.auth}, encryption {self.encryption})"
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text and "[" not in text:
+        return _NAME.fullmatch(text) is not None
+    try:
+        ipaddress.IPv6Address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_proxy(given: object) -> bool:
+    if not isinstance(given, str) or not given.isprintable() or " " in given:
+        return False
+    try:
+        url = urllib.parse.urlsplit(given)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, repr=False)

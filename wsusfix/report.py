@@ -77,7 +77,7 @@ class HostResult(Presentable):
         parts = [self.outcome or self.verification or self.plan or self.diagnosis]
         lines = [str(part) for part in parts if part is not None]
         if self.error is not None:
-            lines.append(f"{self.host}: ERROR: {printable(str(self.error), 1000)}")
+            lines.append(f"{printable(self.host, 260)}: ERROR: {printable(str(self.error), 1000)}")
         return "\n".join(lines)
 
 
@@ -187,7 +187,7 @@ def to_html(run: Run) -> str:
         for result in run.hosts
     )
     stories = "".join(
-        f"<h2>{html.escape(result.host)}</h2><pre>{html.escape(str(result))}</pre>"
+        f"<h2>{html.escape(printable(result.host, 260))}</h2><pre>{html.escape(str(result))}</pre>"
         + "".join(f"<h3>{title}</h3><pre>{html.escape(str(part))}</pre>" for title, part in _parts(result))
         for result in run.hosts
     )

@@ -231,10 +231,12 @@ def connect(
         ssl=ssl,
         auth=auth,
         encryption=encryption,
-        ca_cert=None if ca_cert is None else os.fspath(ca_cert),
+        ca_cert=ca_cert,
         proxy=proxy,
-        timeouts=timeouts or Timeouts(),
+        timeouts=Timeouts() if timeouts is None else timeouts,
     )
+    if on_event is not None and not callable(on_event):
+        raise UsageError("on_event must be something to call, such as print", host=host)
     return WsusServer(connection, Credentials.find(username, password), on_event or ignore).open()
 
 

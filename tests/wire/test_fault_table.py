@@ -15,7 +15,7 @@ import pytest
 
 import wsusfix
 from tests.wire.conftest import WALKED
-from tests.wire.fault_table import CELLS, Walkers, row
+from tests.wire.fault_table import CELLS, Walkers, document, row
 from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk
 from wsusfix import advisory
 from wsusfix.lab import Lab
@@ -57,7 +57,9 @@ def test_whatever_strikes_the_server_ends_fixed_once_or_untouched_and_told(
 
 
 def test_the_document_has_every_cell_in_the_order_of_the_table_and_no_other() -> None:
-    rows = re.findall(r"^\| (.*?) \| (.*?) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text.startswith(document(()))
+    rows = re.findall(r"^\| (.*?) \| (.*?) \|", text, re.MULTILINE)
     assert rows[2:] == [(cell.fault, cell.phase) for cell in CELLS]
 
 
@@ -154,6 +156,18 @@ def test_a_job_that_is_given_up_is_abandoned_even_where_its_files_cannot_be_remo
     # It did begin, found its token gone, and wrote down nothing.
     assert [job.phases for job in road.host.jobs] == [()]
     assert (road.host.installations, road.host.dll_version) == ((), BEFORE)
+
+
+def test_a_job_that_cannot_be_given_up_is_told_of_and_the_next_run_mends(road: Walk) -> None:
+    road.before("cleanup", road.faults.disk_full)
+    outcome = give_up(road)
+    assert outcome.failed
+    assert any("could not be given up" in note for note in outcome.notes)
+    assert "only 0 bytes are free" in outcome.message
+    road.quiet()
+    road.faults.clear()
+    assert outcome_of(road).ok
+    assert len(road.host.installations) == 1
 
 
 def test_a_job_that_begins_while_it_is_given_up_is_followed_to_its_end(road: Walk) -> None:

@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ from tests.wire.servers import (
     raw,
     reach,
     read_request,
+    send,
     serving,
     session,
     straight,
@@ -378,6 +380,23 @@ def test_a_seal_that_is_broken_or_none_is_told(parts: bytes) -> None:
         assert ask(asking)["status"] == "none"
 
 
+@pytest.mark.parametrize("name", ["deep and open", "wide", "a million bytes", "billion laughs"])
+def test_an_envelope_costs_no_more_memory_than_its_size_explains(name: str) -> None:
+    with serving() as endpoint, session(endpoint) as asking:
+        ask(asking)
+        instead(endpoint, ENVELOPES[name], action="shell/Receive")
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProtocolError):
+                ask(asking)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        straight(endpoint)
+    # Both ends of it: the envelope, sealed and in clear text, some times over.
+    assert peak < 20_000_000
+
+
 def test_a_boundary_is_no_pattern_to_be_searched_for() -> None:
     pattern = 'multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted";boundary="(x+x+)+y"'
     body = b"--(x+x+)+y\r\nLength=5\r\n--(x+x+)+y\r\n--" + b"x" * 40
@@ -427,9 +446,10 @@ def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.
 
         vars(endpoint)["_read"] = deaf
         began = time.monotonic()
-        with pytest.raises(WsusFixError):
-            ask(asking, within=1)
-        assert time.monotonic() - began < 3
+        with pytest.raises((DeadlineError, errors.BrokenConnectionError)):
+            # More than the buffers of both ends hold.
+            send(asking, lambda: iter([bytes(80_000)] * 200), within=1)
+        assert time.monotonic() - began < 2.5
         del vars(endpoint)["_read"]
 
 
@@ -789,11 +809,9 @@ def test_a_job_full_of_control_characters_does_no_harm_where_it_is_shown(
         ({"poll_job": polled(status=ANSI)}, 6),
         ({"poll_job": polled(status="none")}, 5),
         ({"poll_job": polled(status="running", states=f"number=1\nphase={ANSI}\nend")}, 6),
-        ({"collect_job": ANSI}, 6),
-        ({"collect_job": throws}, 5),
+        ({"cleanup": throws}, 5),
     ],
-    ids=["stage short", "stage fails", "stage refuses", "id", "refusal", "status", "no job", "phase", "left",
-         "left fails"],
+    ids=["stage short", "stage fails", "stage refuses", "id", "refusal", "status", "no job", "phase", "cleanup fails"],
 )  # fmt: skip
 def test_a_job_that_is_answered_for_wrongly_is_told_with_its_exit_code(
     changes: dict[str, object],
@@ -805,7 +823,8 @@ def test_a_job_that_is_answered_for_wrongly_is_told_with_its_exit_code(
     with serving(road(package, **changes)) as endpoint:
         bent(endpoint, marked, action="shell/Receive")
         assert main(["remediate", "--yes", *as_admin(endpoint), "--package", str(package)]) == code
-    assert "ERROR" in clean(capsys)
+    shown = clean(capsys)
+    assert "ERROR" in shown or "failed" in shown
 
 
 def test_a_script_cannot_make_the_session_wait_for_its_own_output_for_ever() -> None:

@@ -1010,7 +1010,7 @@ def test_every_option_arrives_where_pypsrp_would_not_complain_of_a_wrong_name() 
         ssl=True,
         auth="ntlm",
         encryption="auto",
-        ca_cert=os.devnull,
+        ca_cert=os.path.dirname(__file__),
         proxy="http://proxy:3128",
         timeouts=Timeouts(connect=7, operation=11),
     )
@@ -1018,7 +1018,11 @@ def test_every_option_arrives_where_pypsrp_would_not_complain_of_a_wrong_name() 
     transport = wsman.transport
     assert transport.endpoint == "https://[::1]:15986/wsman"
     assert (transport.username, transport.password) == ("LAB\\me", "secret")
-    assert (transport.auth, transport.wrap_required, str(transport.cert_validation)) == ("ntlm", False, os.devnull)
+    assert (transport.auth, transport.wrap_required, str(transport.cert_validation)) == (
+        "ntlm",
+        False,
+        os.path.dirname(__file__),
+    )
     assert (transport.proxy, transport.no_proxy) == ("http://proxy:3128", False)
     assert (wsman.operation_timeout, wsman.max_envelope_size) == (11, 153601)
     plain = module._WSMan(wsusfix.Connection("wsus01"), wsusfix.Credentials("LAB\\me", "secret")).transport

@@ -8,14 +8,14 @@ from typing import Final, NamedTuple, TypeVar
 
 from wsusfix.logs.stamps import decoded
 
-__all__ = ["GUID", "MOST_OPEN", "Place", "call_id", "remember"]
+__all__ = ["FEW_LINES", "GUID", "MOST_OPEN", "Place", "call_id", "remember"]
 
 GUID: Final = rb"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 #: Calls that may be unfinished at once; the oldest is given up for the next. Agents and worker processes have at most
 #: some hundred threads.
 MOST_OPEN: Final = 512
-#: What stands for nearness where a copy lost its times.
-_FEW_LINES: Final = 2000
+#: Lines between the parts of one call, other threads' among them, at most; by times where there are some.
+FEW_LINES: Final = 2000
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     def near(self, other: Place, span: timedelta) -> bool:
         """Return whether *other* may belong to the same call; logs are not strictly in order, so either way round."""
         if self.moment is None or other.moment is None:
-            return abs(other.number - self.number) <= _FEW_LINES
+            return abs(other.number - self.number) <= FEW_LINES
         return abs(other.moment - self.moment) <= span
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 from wsusfix import advisory
-from wsusfix.logs.calls import GUID, MOST_OPEN, Place, call_id, remember
+from wsusfix.logs.calls import FEW_LINES, GUID, MOST_OPEN, Place, call_id, remember
 from wsusfix.logs.entries import Entry, Of
 from wsusfix.logs.findings import ClientFinding
 from wsusfix.logs.stamps import decoded, offset_of_header, zone_of
@@ -54,6 +54,9 @@ _SOON: Final = timedelta(seconds=10)
 #: An error goes up through the agent and is logged by other threads of the process for a while.
 _ECHO: Final = timedelta(seconds=60)
 
+#: Error, head, fault, code, method, ID.
+_ALL_PARTS: Final = 6
+
 _Key = tuple[bytes, bytes] | None
 _NOTHING: Final[list[ClientFinding]] = []
 
@@ -84,7 +87,7 @@ class ClientCalls:
         self.offset: timedelta | None = None
         self._open: OrderedDict[_Key, _Call] = OrderedDict()
         self._urls: OrderedDict[_Key, bytes] = OrderedDict()
-        self._heads: OrderedDict[bytes | None, Place] = OrderedDict()
+        self._heads: OrderedDict[_Key | bytes, Place] = OrderedDict()
         self._done: list[ClientFinding] = []
 
     def take(self, entry: Entry) -> list[ClientFinding]:
@@ -133,7 +136,8 @@ class ClientCalls:
             if not _is_head(part):
                 self._echo(call, key, place, value)
                 return
-            remember(self._heads, None if key is None else key[0], place)
+            for whose in _of(key):
+                remember(self._heads, whose, place)
             name = "head"
         if call is not None and name in call.parts:
             self._finish(key)
@@ -148,20 +152,29 @@ class ClientCalls:
             codes = _NUMBER.findall(part["codes"] or b"")
             # A status that is not of three digits was cut off: nothing is known of it.
             call.status = int(codes[2]) if len(codes) == 3 and len(codes[2]) == 3 else None
+        if len(call.parts) == _ALL_PARTS:
+            self._finish(key)
 
     def _echo(self, call: _Call | None, key: _Key, place: Place, value: bytes) -> None:
         if call is None:
-            head = self._heads.get(None if key is None else key[0])
-            if head is not None and head.near(place, _ECHO):
+            heads = filter(None, map(self._heads.get, _of(key)))
+            if any(head.near(place, _ECHO) for head in heads):
                 return
             call = self._begin(key, place)
         call.parts.setdefault("error", value)
 
     def _begin(self, key: _Key, place: Place) -> _Call:
-        if len(self._open) >= MOST_OPEN:
-            self._finish(next(iter(self._open)))
+        self._give_up_before(place)
         call = self._open[key] = _Call(place, self.offset, self._urls.get(key))
         return call
+
+    def _give_up_before(self, place: Place) -> None:
+        """End the oldest calls that nothing will be added to any more, and one when there are too many."""
+        while self._open:
+            key, oldest = next(iter(self._open.items()))
+            if len(self._open) < MOST_OPEN and place.number - oldest.place.number <= FEW_LINES:
+                return
+            self._finish(key)
 
     def _finish(self, key: _Key) -> None:
         call = self._open.pop(key)
@@ -186,6 +199,11 @@ class ClientCalls:
                 server_url=decoded(call.url),
             )
         )
+
+
+def _of(key: _Key) -> tuple[_Key | bytes, ...]:
+    """Return the thread and its process: either may echo the error of a call."""
+    return (None,) if key is None else (key, key[0])
 
 
 def _is_head(part: re.Match[bytes]) -> bool:

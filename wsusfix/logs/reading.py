@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from wsusfix import advisory, errors
 from wsusfix.logs.client import ClientCalls
@@ -23,9 +23,17 @@ from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, Log
 from wsusfix.logs.server import ServerCalls
 from wsusfix.logs.stamps import CLIENT_LINE, SERVER_LINE, STAMPED_LINE, moment, offset_of_header, zone_of
 
-__all__ = ["BLOCK", "NEEDLES", "LogScan", "Source", "scan"]
+__all__ = ["BLOCK", "NEEDLES", "LogScan", "Readable", "Source", "scan"]
 
-Source = str | os.PathLike[str] | IO[bytes] | IO[str]
+
+class Readable(Protocol):
+    """A stream, as far as it is needed; with ``readinto``, ``tell`` and ``seek`` it is read with less work."""
+
+    def read(self, size: int = ..., /) -> bytes | str | None:
+        """Return so many bytes or characters, or fewer; nothing at the end."""
+
+
+Source = str | os.PathLike[str] | Readable
 
 #: What the blocks are searched for: a client's error in either spelling of its last digit, the error code that both
 #: logs name, the first frame of the server's stack, and the header that gives a client's time zone.
@@ -175,7 +183,7 @@ def _opened(source: Source) -> Iterator[_Bytes]:
 class _Bytes:
     """A stream as blocks of bytes, whatever it is: raw, buffered, with ``read`` alone, or of text."""
 
-    def __init__(self, stream: IO[bytes] | IO[str]) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = cast(Any, stream)
         self._into = getattr(stream, "readinto", None)
         self._left = b""
@@ -247,6 +255,14 @@ class _Blocks:
         """Yield what is found."""
         ended = self._first(stream)
         self._judge()
+        try:
+            yield from self._rest(stream, ended)
+        except OSError:
+            yield from self._pause()  # what was there before it broke off counts
+            raise
+        self._last()
+
+    def _rest(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
         if ended and self._size <= _HEAD:
             self._begin(stream, self.encoding.mark)
             self._due = self._size
@@ -256,7 +272,6 @@ class _Blocks:
                 break
             ended = self._more(stream)
         yield from self._pause()
-        self._last()
 
     # --- filling the buffer -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from wsusfix import advisory
-from wsusfix.logs.calls import GUID, MOST_OPEN, Place, call_id
+from wsusfix.logs.calls import FEW_LINES, GUID, MOST_OPEN, Place, call_id
 from wsusfix.logs.entries import Entry, Of
 from wsusfix.logs.findings import ServerFinding
 from wsusfix.logs.stamps import decoded, zone_of
@@ -164,10 +164,17 @@ class ServerCalls:
         self._finish(thread)
 
     def _begin(self, thread: bytes | None, place: Place) -> _Call:
-        if len(self._open) >= MOST_OPEN:
-            self._finish(next(iter(self._open)))
+        self._give_up_before(place)
         call = self._open[thread] = _Call(place)
         return call
+
+    def _give_up_before(self, place: Place) -> None:
+        """End the oldest calls that nothing will be added to any more, and one when there are too many."""
+        while self._open:
+            thread, oldest = next(iter(self._open.items()))
+            if len(self._open) < MOST_OPEN and place.number - oldest.place.number <= FEW_LINES:
+                return
+            self._finish(thread)
 
     def _finish(self, thread: bytes | None) -> None:
         call = self._open.pop(thread)

@@ -33,15 +33,16 @@ CLIENT_LINE: Final = re.compile(
     + rb"(?P<pid>\d{1,8})[ \t]+(?P<tid>[0-9A-Fa-f]{1,8})[ \t]+(?P<component>[A-Za-z]\w{0,19})(?=[ \t\r]|$)"
 )
 #: A server's line. The level stands between ``UTC`` and the thread and may be any word of any language.
+#: Without ``UTC`` in front only a method with its class is one, for many texts have a word, a point and a number.
 SERVER_LINE: Final = re.compile(
     _FRONT
     + rb"(?:"
     + _DATE
     + rb"[ \tT]+"
     + _TIME
-    + rb"[ \t]*)?(?:[^\s.]{1,40}[ \t]+){0,4}?"
+    + rb"[ \t]*)?(?:(?P<utc>UTC)[^\s.]{0,20}[ \t]+)?(?:[^\s.]{1,40}[ \t]+){0,3}?"
     + rb"(?P<thread>[A-Za-z][\w-]{0,31}(?:\.exe)?\.\d{1,7})[ \t]+"
-    + rb"(?P<source>[A-Za-z_]\w{0,80}(?:\.[A-Za-z_]\w{0,80}){1,10})(?=[ \t\r]|$)"
+    + rb"(?P<source>[A-Za-z_]\w{0,80}(?(utc)(?:\.\w{1,80}){0,10}|(?:\.[A-Za-z_]\w{0,80}){1,10}))(?=[ \t\r]|$)"
 )
 #: A line of which only the time is left, or of another log.
 STAMPED_LINE: Final = re.compile(_FRONT + _DATE + rb"[ \tT]+" + _TIME + rb"(?=\D)")

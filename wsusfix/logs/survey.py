@@ -100,7 +100,7 @@ def examine(paths: Iterable[_Path] | _Path, *, processes: int = 1, utc_offset: t
     if processes < 1:
         raise errors.UsageError("at least one process has to read", phase="logs")
     files = list(dict.fromkeys(_files([paths] if isinstance(paths, (str, os.PathLike)) else paths)))
-    if not any(map(os.path.lexists, files)):
+    if not any(map(_exists, files)):
         told = ", ".join(printable(file, 200) for file in files[:5]) or "nothing was named, or empty folders"
         raise errors.UsageError(f"there is no file to read: {told}", phase="logs")
     findings: list[Finding] = []
@@ -142,11 +142,7 @@ def parse_offset(text: str) -> timedelta:
 def _files(paths: Iterable[_Path]) -> Iterator[str]:
     """Return the files that are named; a path that names nothing is returned as it is, to be told."""
     for path in (os.fspath(each) for each in paths):
-        try:
-            there = os.path.lexists(path)
-        except ValueError:
-            there = True  # no name of a file, which whoever opens it will say
-        if there or not glob.has_magic(path):
+        if _exists(path) or not glob.has_magic(path):
             yield from _below(path)
             continue
         matching = sorted(glob.iglob(path, recursive=True))
@@ -154,6 +150,13 @@ def _files(paths: Iterable[_Path]) -> Iterator[str]:
             yield from _below(match)
         if not matching:
             yield path
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        return False  # no name that a file can have
 
 
 def _below(path: str) -> Iterator[str]:
