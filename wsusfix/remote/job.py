@@ -30,6 +30,8 @@ __all__ = ["Cleanup", "Job", "JobStep", "Left", "LogFile", "cleanup", "collect",
 _FIRST_PAUSE: Final = 0.2
 _SLOWING: Final = 1.5
 _LONGEST_PAUSE: Final = 5.0
+#: State files are numbered so: 00001.
+_DIGITS: Final = 5
 #: How much of the end of the installer's log is brought back, in bytes.
 _TAIL: Final = 8192
 
@@ -192,7 +194,8 @@ def look(
         status = JobStatus(str(answer["status"]))
         new = tuple(_steps(str(answer["states"])))
     except ValueError as error:
-        raise AnswerError(f"the job's states cannot be read: {error}", host=session.host, phase="job") from error
+        told = printable(str(error), 200)
+        raise AnswerError(f"the job's states cannot be read: {told}", host=session.host, phase="job") from error
     return Job(job_id=job_id, status=status, steps=steps + tuple(step for step in new if step.number > last))
 
 
@@ -286,7 +289,7 @@ def _steps(text: str) -> Iterator[JobStep]:
     for line in text.replace("\r", "").split("\n"):
         if line == "end":
             phase = JobPhase(values.get("phase", ""))
-            number = int(values.get("number", ""))
+            number = _number(values.get("number", ""))
             keep = {"pid", "created", *STATE_KEYS[phase]}
             yield JobStep(
                 number=number,
@@ -300,11 +303,22 @@ def _steps(text: str) -> Iterator[JobStep]:
             values[key] = value
 
 
+def _number(text: str) -> int:
+    """A state's number, of five digits in its file's name.
+
+    Raises:
+        ValueError: no job writes that.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise ValueError(f"not the number of a state: {text[:40]!r}")
+    return int(text)
+
+
 def _logs(text: str) -> Iterator[LogFile]:
     for line in text.split("\n"):
         sha256, _, rest = line.strip().partition(" ")
         size, _, name = rest.partition(" ")
-        if len(sha256) == 64 and size.isascii() and size.isdigit():
+        if len(sha256) == 64 and size.isascii() and size.isdigit() and len(size) <= 20:
             yield LogFile(name=printable(name, 260), size=int(size), sha256=printable(sha256, 64))
 
 
