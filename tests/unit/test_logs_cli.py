@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from tests import log_generator as made
 from tests.log_generator import START, call, client_call, client_header, server_call
 from wsusfix import logs
-from wsusfix.cli import main
+from wsusfix.cli import _parser, main
 from wsusfix.errors import UsageError
 from wsusfix.logs import FileKind
 
@@ -193,3 +195,28 @@ def test_a_report_knows_whether_it_proves_and_what_it_could_not_read(estate: Pat
 def test_a_folder_without_files_is_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file to read"):
         logs.examine(tmp_path)
+
+
+# --- the document ---------------------------------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
+
+
+def test_every_command_in_the_document_is_one_the_program_takes() -> None:
+    (block,) = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
+    commands = [shlex.split(line.partition(" #")[0].partition(" >")[0])[1:] for line in block.splitlines()]
+    assert len(commands) == 3
+    for words in commands:
+        assert words[0] == "logs"
+        _parser().parse_args(words)
+
+
+def test_the_document_names_every_key_of_the_json_object_and_no_other(estate: Path) -> None:
+    data = logs.examine(estate).to_dict()
+    text = DOCUMENT.partition("## What `--json` prints")[2].partition("\nA call whose lines")[0]
+    kinds = {kind.value for kind in FileKind}
+    told = set(re.findall(r"`(\w+)`", text)) - kinds - {"null"}
+    finding_keys = {key for finding in data["findings"] for key in finding}
+    keys = {*data, *finding_keys, *data["pairs"][0], *data["files"][0], *data["summary"]}
+    assert told == keys - {"client", "server"}
+    assert kinds <= set(re.findall(r"`(\w+)`", text))

@@ -183,6 +183,11 @@ def test_two_calls_of_one_thread_are_two_findings_however_close() -> None:
     assert [(each.call_id, each.conclusive) for each in found] == [(call(1).call_id, True), (call(2).call_id, True)]
 
 
+def test_two_calls_of_one_thread_that_both_lack_something_are_two_findings() -> None:
+    found = found_in(text(*client_call(call(1).without("id")), *client_call(call(2).without("soap"))))
+    assert [(each.call_id, each.conclusive) for each in found] == [(None, False), (call(2).call_id, False)]
+
+
 def test_parts_of_calls_minutes_apart_are_not_put_together() -> None:
     first, second = call(1).without("method", "id"), call(2, time=START + timedelta(minutes=1))
     rest = client_call(second)[-5:]  # the lines from Message on: method and ID, without an error with codes
@@ -211,6 +216,26 @@ def test_an_exception_logged_again_on_its_way_up_is_one_call() -> None:
 def test_a_server_s_fault_of_another_cause_is_no_finding() -> None:
     cause = server_line(START, "Error", "w3wp.7", advisory.SERVER_METHOD, "System.Data.SqlClient.SqlException: Timeout")
     assert found_in(text(cause, made.server_fault(call()))) == []
+
+
+def test_an_argument_that_is_refused_elsewhere_in_the_same_method_is_no_finding() -> None:
+    cause = (
+        f"{advisory.SERVER_EXCEPTION}: The element already exists in the collection\n   at System.Guid..ctor(String g)"
+    )
+    stack = server_line(START, "Error", "w3wp.7", advisory.SERVER_METHOD, cause)
+    assert found_in(text(stack, made.server_fault(call()))) == []
+
+
+def test_an_id_of_something_else_is_not_the_call_s() -> None:
+    lines = client_call(call())
+    other = client_line(START, 912, "b54", "PT", f"WARNING: UpdateID:{call(9).call_id}")
+    assert only_client(text(*lines[:4], other, *lines[4:])).call_id == call().call_id
+
+
+def test_the_id_of_one_fault_is_not_given_to_the_next() -> None:
+    faults = [made.server_fault(call(1), "ConfigChanged"), made.server_fault(call(2)).replace("ID=", "no ")]
+    loose = [line.partition("CreateException\t")[2] for line in faults]
+    assert only_server(text(*loose)).call_id is None
 
 
 def test_client_and_server_in_one_file_are_both_found() -> None:
@@ -266,6 +291,42 @@ def test_a_line_cut_off_behind_the_error_is_still_the_beginning_of_a_call() -> N
     found = only_client(text(*lines))
     assert found.conclusive
     assert found.http_status is None
+
+
+def test_a_server_s_messages_without_any_beginning_are_read_as_far_as_they_go() -> None:
+    stack, fault = (entry.partition("w3wp.7\t")[2] for entry in server_call(call().without("insert", "sync")))
+    found = only_server(text(stack, fault))
+    assert (found.missing, found.method, found.call_id) == ((INSERT, SYNC), advisory.SERVER_METHOD, call().call_id)
+
+
+def test_a_finding_among_messages_without_any_beginning_has_its_line() -> None:
+    assert only_client(made.messages_only(text(*client_call(call())))).line == 3
+
+
+@pytest.mark.parametrize("at", ["Hash", "System.Collections.", "Hashtable.Ins", "GetSync", "ArgumentEx", "Internal"])
+def test_a_name_that_is_broken_anywhere_is_whole_again(at: str) -> None:
+    whole = text(*server_call(call()))
+    assert at in whole
+    found = only_server(whole.replace(at, f"{at}\n"))
+    assert (found.conclusive, found.call_id) == (True, call().call_id)
+
+
+def test_lines_broken_by_a_mail_program_and_quoted_by_another_are_read() -> None:
+    for content in (text(*client_call(call())), text(*server_call(call()))):
+        (found,) = found_in(made.quoted(made.broken(content)))
+        assert (found.conclusive, found.call_id) == (True, call().call_id)
+
+
+def test_a_stack_longer_than_any_is_still_of_its_thread() -> None:
+    filler = "   at A.B(Object c)\n" * 150
+    found = only_server(text(*server_call(call())).replace("   at Microsoft", f"{filler}   at Microsoft", 1))
+    assert (found.conclusive, found.thread, found.call_id) == (True, "w3wp.7", call().call_id)
+    assert len(found.frames) < 100
+
+
+def test_a_status_that_was_cut_off_says_nothing() -> None:
+    found = only_client(text(*client_call(call())).replace("HTTP status code = 200", "HTTP status code = 2"))
+    assert (found.conclusive, found.http_status) == (True, None)
 
 
 def test_a_call_whose_error_line_was_lost_is_inconclusive() -> None:

@@ -16,6 +16,7 @@ import wsusfix
 from tests import builders
 from wsusfix.errors import AccessDeniedError
 from wsusfix.events import JobState, Note, PhaseBegun, UploadProgress
+from wsusfix.logs import ClientFinding, LogProblem, LogReport, Pair, ServerFinding, correlate
 from wsusfix.options import Connection, Options
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
@@ -36,6 +37,10 @@ def _one_of_each() -> list[Presentable]:
     log = LogFile("job.log", 2048, "1a" * 32)
     began = datetime(2008, 9, 2, 10, tzinfo=timezone.utc)
     outcome = builders.outcome()
+    at_client = ClientFinding("WindowsUpdate.log", 1, began, call_id="0a" * 16)
+    at_server = ServerFinding("SoftwareDistribution.log", 2, began, call_id="0a" * 16)
+    problem = LogProblem("empty.log", "nothing in it")
+    correlation = correlate([at_client, at_server])
     result = HostResult("wsus01", planned.diagnosis, planned, outcome, outcome.verification, AccessDeniedError("no"))
     return [
         facts,
@@ -73,6 +78,12 @@ def _one_of_each() -> list[Presentable]:
         Note("wsus01", "connect", "text"),
         result,
         Run("fix", began, began, (result,)),
+        at_client,
+        at_server,
+        problem,
+        Pair("0a" * 16, at_client, at_server, 1.0),
+        correlation,
+        LogReport((at_client, at_server), (), correlation),
     ]
 
 

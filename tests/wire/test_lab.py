@@ -123,6 +123,8 @@ def test_pypsrps_own_commands_but_copy_are_refused(lab: Lab) -> None:
 
 
 def test_a_copied_file_lies_on_the_server_byte_for_byte(lab: Lab, tmp_path: Path) -> None:
+    if lab.engine is not None:
+        pytest.skip("pypsrp's own script would write on this machine: the engine refuses it")
     host = lab.add_server("wsus01")
     source = tmp_path / "package.exe"
     source.write_bytes(bytes(range(256)) * 1000)

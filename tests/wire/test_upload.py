@@ -174,9 +174,10 @@ def test_progress_is_told_in_the_callers_thread_and_only_grows(host: Host, tmp_p
 
 def test_several_lanes_are_at_work_at_once(host: Host, tmp_path: Path) -> None:
     seen: list[int] = []
+    host.latency = 0.02
     with session_with(host) as session:
         bring(session, a_file(tmp_path), lambda event: seen.append(len(lanes())))
-    assert max(seen) == LANES
+    assert 1 < max(seen) <= LANES
 
 
 def test_an_upload_takes_little_memory_however_large_the_file_is(host: Host, tmp_path: Path) -> None:
@@ -288,9 +289,9 @@ def test_a_shell_with_few_processes_gets_fewer_lanes(lab: Lab, tmp_path: Path, p
     host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=processes))
     path = a_file(tmp_path)
     with session_with(host) as session:
-        before = host.bytes_received
+        (shell,) = host.shells
         there = bring(session, path)
-        assert host.bytes_received - before < 1.9 * SIZE + 1_000_000
+        assert [each.id for each in host.shells] == [shell.id], "the lanes that were let in were to do the work"
     assert_arrived(host, there, path)
 
 

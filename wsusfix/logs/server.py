@@ -150,7 +150,7 @@ class ServerCalls:
             if not ours:
                 return
             call = self._begin(thread, place)  # the line of the exception was lost
-        if len(call.frames) < _MOST_FRAMES:
+        if len(call.frames) < (2 if ours else 1) * _MOST_FRAMES:
             call.frames.append(frame)
 
     def _fault(

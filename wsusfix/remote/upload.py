@@ -26,7 +26,6 @@ from wsusfix.errors import (
     DeadlineError,
     NotReachedError,
     PackageError,
-    QuotaError,
     RefusedByServerError,
     ScriptError,
 )
@@ -58,7 +57,7 @@ _TELLING: Final = 0.2
 _TICK: Final = 0.5
 #: Refusals that somebody else's upload of the same file explains, or a line that broke: another look decides.
 _LOOK_AGAIN: Final = frozenset({Refusal.NOT_STAGED, Refusal.SHORT_SEGMENT, Refusal.MISSING_SEGMENT})
-#: What costs a lane its connection, but not the others theirs.
+#: What costs a lane its connection, or its place in the shell, but not the others theirs.
 _LOST: Final = (NotReachedError, DeadlineError)
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -147,9 +146,7 @@ def upload(
             return Upload(path=str(staged["path"]), sha256=sha256, size=size, sent=size - progress.resumed)
         patience.reached(there)
         if missing:
-            sending = _Sending(session, path, sha256, missing, patience.lanes, progress, timeouts)
-            fault = sending.run()
-            patience.lanes = max(1, patience.lanes - sending.refused)
+            fault = _Sending(session, path, sha256, missing, patience.lanes, progress, timeouts).run()
             if fault is not None:
                 patience.wait(fault)
                 continue
@@ -248,7 +245,6 @@ class _Sending:
         progress: _Progress,
         timeouts: Timeouts,
     ) -> None:
-        self.refused = 0  #: lanes that a quota refused
         self._session, self._path, self._sha256 = session, path, sha256
         self._progress, self._timeouts = progress, timeouts
         self._lanes = max(1, min(lanes, len(missing) // _SEGMENTS_A_LANE))
@@ -298,9 +294,6 @@ class _Sending:
                     working -= 1
                 case int():
                     self._progress.more(report)
-                case QuotaError():
-                    self.refused += 1
-                    fault = fault or report
                 case NotReachedError() | DeadlineError():
                     fault = fault or report
                 case Exception():
