@@ -137,6 +137,7 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         "installer_busy": False,
         "job_id": "",
         "job_status": "none",
+        "job_kind": "",
         "job_phase": "",
         "leftovers": 0,
         "setup_InstallType": "1",
@@ -199,6 +200,7 @@ def evidence(**changes: Any) -> JobEvidence:
     """Return what an auditor keeps of a job that went well."""
     told: dict[str, Any] = {
         "job_id": "0123456789ab",
+        "kind": "install_update",
         "account": "CORP\\admin",
         "account_sid": "S-1-5-21-1-2-3-1104",
         "authentication": "Kerberos",
@@ -232,7 +234,7 @@ def outcome(**changes: Any) -> Outcome:
         "steps": (StepOutcome("InstallUpdate", StepStatus.DONE, "exit code 0: installed", seconds=61.2),),
         "blocked": (),
         "verification": checked,
-        "evidence": evidence(),
+        "evidence": (evidence(),),
         "plan_digest": "d1" * 32,
         "before": facts().wsus.dll_version,
         "after": checked.found,

@@ -222,9 +222,10 @@ class Staging(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class JobFacts(Presentable):
-    """The newest job of wsusfix on the server."""
+    """The newest job of wsusfix on the server; ``kind`` is the name of its script, ``""`` where nothing tells it."""
 
     job_id: str
+    kind: str
     status: JobStatus
     phase: str
 
@@ -237,7 +238,8 @@ class JobFacts(Presentable):
         return str(self)
 
     def __str__(self) -> str:
-        return f"{self.job_id} {self.status.value}" + (f" in {self.phase}" if self.phase else "")
+        kind = f" ({self.kind})" if self.kind else ""
+        return f"{self.job_id}{kind} {self.status.value}" + (f" in {self.phase}" if self.phase else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -361,7 +363,12 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
             system_free=read.count("system_free"),
             leftovers=read.number("leftovers"),
         ),
-        job=JobFacts(job_id, read.one_of("job_status", JobStatus), phase=printable(read.text("job_phase"), 40))
+        job=JobFacts(
+            job_id,
+            kind=printable(read.text("job_kind"), 40),
+            status=read.one_of("job_status", JobStatus),
+            phase=printable(read.text("job_phase"), 40),
+        )
         if job_id
         else None,
         neighbours=tuple(name for name in read.lines("neighbours") if name in advisory.NEIGHBOUR_KEYS),

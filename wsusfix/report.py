@@ -160,7 +160,7 @@ def _parts(result: HostResult) -> list[tuple[str, object]]:
     parts: list[tuple[str, object | None]] = [
         ("Diagnosis", result.diagnosis if result.outcome is not None else None),
         ("Plan", result.plan if result.outcome is not None else None),
-        ("Evidence", result.outcome.evidence if result.outcome is not None else None),
+        *(("Evidence", item) for item in (result.outcome.evidence if result.outcome is not None else ())),
         ("Verification", result.verification if result.outcome is not None else None),
     ]
     return [(title, part) for title, part in parts if part is not None]

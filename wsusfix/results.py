@@ -70,9 +70,14 @@ class Verification(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class JobEvidence(Presentable):
-    """What an auditor keeps of a job: who asked and how they got in, what ran, by whose signature, how it ended."""
+    """What an auditor keeps of a job: who asked and how they got in, what ran, by whose signature, how it ended.
+
+    ``kind`` is the name of the job's script.  What a kind of job has no use for is empty: no exit code without an
+    installer.
+    """
 
     job_id: str
+    kind: str
     account: str
     account_sid: str
     authentication: str
@@ -93,12 +98,13 @@ class JobEvidence(Presentable):
     log_tail: str
 
     def _summary(self) -> str:
-        return f"job {self.job_id}, exit code {self.exit_code}"
+        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        return f"job {self.job_id} ({self.kind}){code}"
 
     def __str__(self) -> str:
         return "\n".join(
             [
-                f"job {self.job_id}",
+                f"job {self.job_id} ({self.kind})",
                 rows(
                     [
                         ("asked by", f"{self.account} ({self.account_sid}, {self.authentication})"),
@@ -128,11 +134,12 @@ class StepStatus(str, enum.Enum):
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
+    NOT_BEGUN = "not_begun"  #: one before it failed
 
 
 @dataclass(frozen=True, repr=False)
 class StepOutcome(Presentable):
-    """What became of one step: done, skipped and why, or failed in which phase and how."""
+    """What became of one step: done, skipped and why, failed in which phase and how, or not begun and why."""
 
     step: str
     status: StepStatus
@@ -148,7 +155,7 @@ class StepOutcome(Presentable):
         where = f" in {self.phase}" if self.phase and self.status is StepStatus.FAILED else ""
         took = f" ({seconds_text(self.seconds)})" if self.seconds else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.step}: {self.status.value}{where}: {self.why}{hint}{took}"
+        return f"{self.step}: {self.status.value.replace('_', ' ')}{where}: {self.why}{hint}{took}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,7 +167,7 @@ class Outcome(Presentable):
         restart_pending: whether the change takes effect only with a restart.
         blocked: the reasons why nothing was done, when the plan was blocked.
         verification: the proof afterwards.
-        evidence: what the job left.
+        evidence: what each job left, in order.
         notes: what else is worth knowing, such as a cleanup that could not be finished.
     """
 
@@ -171,7 +178,7 @@ class Outcome(Presentable):
     steps: tuple[StepOutcome, ...]
     blocked: tuple[str, ...]
     verification: Verification | None
-    evidence: JobEvidence | None
+    evidence: tuple[JobEvidence, ...]
     plan_digest: str
     before: Version | None
     after: Version | None

@@ -10,10 +10,10 @@ import pytest
 from tests.pwsh.cases import CASES, Case, Stage
 from tests.pwsh.shell import Failed, Shell
 from wsusfix.lab import Lab
-from wsusfix.scripts.contracts import CONTRACTS, JobReason, JobStatus, Refusal, StagingState
+from wsusfix.scripts.contracts import CONTRACTS, JOBS, JobReason, JobStatus, Refusal, StagingState
 
 #: The key that tells how a case ended.
-ENDS = {"facts": "staging_state", "poll_job": "status", "install_update": "reason"}
+ENDS = {"facts": "staging_state", "poll_job": "status", **dict.fromkeys(JOBS, "reason")}
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_every_refusal_status_reason_and_state_of_the_contracts_has_its_case() -
             assert {Refusal(end) for end in ends[name]} - {Refusal.NONE} == contract.refusals, name
             assert "" in ends[name], name
     assert {JobStatus(end) for end in ends["poll_job"]} == set(JobStatus)
-    assert {JobReason(end) for end in ends["install_update"] - {""}} == set(JobReason)
+    for kind, contract in JOBS.items():
+        assert {JobReason(end) for end in ends[kind] - {""}} == contract.reasons, kind
     assert {StagingState(end) for end in ends["facts"] - {""}} == set(StagingState)
 
 

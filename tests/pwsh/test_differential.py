@@ -123,7 +123,7 @@ def _put_up_job(host: Host, state: State) -> None:
     host.files.make_folders(f"{folder}\\state")
     host.files.make_folders(f"{folder}\\temp")
     for number, job_id, age, whole in state.claims:
-        text = f"job_id={job_id}\ntime={time_text(NOW - age)}\n" + ("end\n" if whole else "")
+        text = f"job_id={job_id}\nkind=install_update\ntime={time_text(NOW - age)}\n" + ("end\n" if whole else "")
         host.files.create(f"{host.staging_path}\\jobs\\{number:05d}.claim", text.encode())
     for number, (phase, detail, process, whole) in enumerate(state.states, 1):
         created = own.created if process == "own" else "1"

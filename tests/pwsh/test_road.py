@@ -64,8 +64,8 @@ def test_an_exposed_server_is_mended(pwsh_lab: Lab, os: str, arch: str, culture:
     assert outcome.ok, str(outcome)
     assert outcome.changed
     assert (before, host.dll_version) == EXPOSED
-    assert outcome.evidence is not None
-    assert outcome.evidence.exit_code == 0
+    (evidence,) = outcome.evidence
+    assert evidence.exit_code == 0
     (job,) = host.jobs
     assert (job.account, job.exit_code, job.phases[-1]) == ("NT AUTHORITY\\SYSTEM", 0, "finished")
     assert not [path for path in host.files if "wsusfix" in path.lower()]
@@ -111,6 +111,7 @@ def test_a_job_outlives_the_shell_that_ordered_it(pwsh_lab: Lab) -> None:
             staging_name=STAGING_NAME,
             task_name="wsusfix-job",
             job_id="a",
+            job_kind=script.name,
             job_script=script.text,
             job_sha256=script.staged_sha256,
             job_parameters={},

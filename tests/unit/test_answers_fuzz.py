@@ -38,6 +38,7 @@ from wsusfix.scripts import Script
 from wsusfix.scripts.contracts import (
     CONTRACTS,
     DEFAULT_LIMIT,
+    JOBS,
     Contract,
     ContractError,
     Field,
@@ -135,6 +136,7 @@ NASTY: Final = (
 )
 #: What a reader looks for in a key, and near misses of it, so that bent answers get past the first look.
 FITTING: Final[Mapping[str, Sequence[str]]] = {
+    "kind": [*JOBS, "nonsense", ""],
     "status": [status.value for status in JobStatus],
     "states": [
         "number=1\nphase=started\ntime=2008-09-02T10:00:00Z\npid=7\nend",
@@ -310,13 +312,14 @@ def test_the_start_of_a_job_gives_an_id_that_may_stand_in_a_path_or_is_refused(a
         for name, kind in CONTRACTS["install_update"].parameters.items()
     }
     try:
-        job_id, joined = jobs.start(session_of(answer), scripts.compose("install_update"), parameters, TIMEOUTS)
+        started = jobs.start(session_of(answer), scripts.compose("install_update"), parameters, TIMEOUTS)
     except REFUSALS as error:
         harmless(str(error))
         return
-    assert job_id.isascii()
-    assert job_id.isalnum()
-    assert isinstance(joined, bool)
+    assert started.job_id.isascii()
+    assert started.job_id.isalnum()
+    harmless(started.kind)
+    assert isinstance(started.joined, bool)
 
 
 @FUZZ
@@ -419,7 +422,8 @@ def test_a_server_that_takes_everything_and_keeps_nothing_ends_an_upload(file: P
 
 
 def polled(**changes: object) -> dict[str, object]:
-    return {"script": "poll_job", "status": "running", "states": "", "last": 1, "clock": "", **changes}
+    told = {"kind": "install_update", "status": "running", "states": "", "last": 1, "clock": ""}
+    return {"script": "poll_job", **told, **changes}
 
 
 def test_the_time_a_hostile_answer_takes_is_bounded() -> None:

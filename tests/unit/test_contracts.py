@@ -15,13 +15,14 @@ from wsusfix.scripts.contracts import (
     CONTRACTS,
     DEFAULT_LIMIT,
     FACTS,
+    JOBS,
     LONG_LIMIT,
     STAGE,
-    STATE_KEYS,
     Contract,
     ContractError,
     Field,
     JobPhase,
+    JobReason,
     Refusal,
 )
 
@@ -251,10 +252,24 @@ def test_every_refusal_may_be_answered_by_some_script() -> None:
     assert set().union(*(contract.refusals for contract in CONTRACTS.values())) == set(Refusal) - {Refusal.NONE}
 
 
-def test_every_phase_of_a_job_has_its_keys() -> None:
-    assert list(STATE_KEYS) == list(JobPhase)
-    for keys in STATE_KEYS.values():
+@pytest.mark.parametrize("contract", JOBS.values(), ids=lambda contract: contract.name)
+def test_every_job_begins_ends_and_breaks_in_the_same_words_and_every_phase_has_its_keys(contract: Contract) -> None:
+    first, *_, end, abandoned = contract.states
+    assert (first, end, abandoned) == (JobPhase.STARTED, JobPhase.FINISHED, JobPhase.ABANDONED)
+    assert {"reason", "detail"} <= set(contract.states[JobPhase.FINISHED])
+    assert JobReason.BROKEN in contract.reasons
+    for keys in contract.states.values():
         assert not set(keys) & {"phase", "time", "pid", "created", "number"}
+
+
+def test_every_phase_and_every_reason_is_some_jobs() -> None:
+    assert {phase for contract in JOBS.values() for phase in contract.states} == set(JobPhase)
+    assert {reason for contract in JOBS.values() for reason in contract.reasons} == set(JobReason)
+
+
+@each_question
+def test_what_is_no_job_has_neither_states_nor_reasons(contract: Contract) -> None:
+    assert (contract.is_job, dict(contract.states), contract.reasons) == (False, {}, frozenset())
 
 
 def test_a_contract_cannot_be_changed_by_accident() -> None:

@@ -70,6 +70,7 @@ class Driver:
                 "staging_name": STAGING_NAME,
                 "task_name": TASK_NAME,
                 "job_id": job_id or uuid.uuid4().hex,
+                "job_kind": "install_update",
                 "job_script": text,
                 "job_sha256": compose("install_update").staged_sha256,
                 "job_parameters": {},

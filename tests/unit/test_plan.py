@@ -38,6 +38,7 @@ OBSTACLES: Final = {
     "no service pack": r"has service pack 0",
     "processor": r"the processor architecture is",
     "rights": r"is not an administrator",
+    "another kind of job": r"a job of another kind is at work",
     "policy": r"sets the execution policy",
     "staging": r"is not closed as it must be",
     "no package": r"no package was given",
@@ -135,10 +136,12 @@ RESTARTS: Final = [
     Choice("of others", {"restart_keys": "KEY", "restart_renames": "\\??\\C:\\x"}),
     Choice("of the DLL", {"restart_renames": f"C:\\x.tmp\n!\\??\\{DLL}"}, "the DLL waits for a restart"),
 ]
+_JOB: Final = {"job_id": "0123456789ab", "job_kind": "install_update"}
 JOBS: Final = [
     Choice("none"),
-    Choice("running", {"job_id": "0123456789ab", "job_status": "running", "job_phase": "installing"}),
-    Choice("finished", {"job_id": "0123456789ab", "job_status": "finished", "job_phase": "finished"}),
+    Choice("running", {**_JOB, "job_status": "running", "job_phase": "installing"}),
+    Choice("another running", {**_JOB, "job_kind": "other", "job_status": "claimed"}, "another kind of job"),
+    Choice("finished", {**_JOB, "job_status": "finished", "job_phase": "finished"}),
 ]
 SURROUNDINGS: Final = [RIGHTS, STAGING, POLICIES, SPACE, RESTARTS, JOBS]
 ORDINARY: Final = tuple(choices[0] for choices in SURROUNDINGS)
@@ -354,7 +357,7 @@ def test_every_state_of_an_exposed_server_with_every_sort_of_package() -> None:
     count, with_steps = _walked(
         _walk([EXPOSED], systems, PROCESSORS[:1], list(itertools.product(*SURROUNDINGS)), FEW_HANDS[:4])
     )
-    assert count == 2 * (2 * 3 * 4 * 4 * 3 * 3) * 4
+    assert count == 2 * (2 * 3 * 4 * 4 * 3 * 4) * 4
     assert with_steps > 0
 
 

@@ -66,7 +66,7 @@ def _one_of_each() -> list[Presentable]:
         outcome.steps[0],
         step,
         log,
-        Job("0123456789ab", JobStatus.RUNNING, (step,)),
+        Job("0123456789ab", "install_update", JobStatus.RUNNING, (step,)),
         Left("begin\nend\n", (log,)),
         Cleanup("wsus01", ("task",), ("C:\\Windows\\wsusfix",)),
         Upload("C:\\Windows\\wsusfix\\a.exe", builders.SHA256, 4_500_000, 0),

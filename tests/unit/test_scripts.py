@@ -16,11 +16,10 @@ from wsusfix import scripts
 from wsusfix.scripts import BEGIN_WINDOWS, END_WINDOWS, compose, functions_of, name_of, source
 from wsusfix.scripts.contracts import (
     CONTRACTS,
-    STATE_KEYS,
+    JOBS,
     Contract,
     ContractError,
     JobPhase,
-    JobReason,
     JobStatus,
     Refusal,
     StagingState,
@@ -299,10 +298,11 @@ def test_the_status_of_a_job_is_told_in_the_words_of_the_contract() -> None:
     assert compared == {"@('claimed', 'running')", "'never_started'"}
 
 
-def test_the_job_ends_with_the_reasons_of_the_contract_and_no_other() -> None:
-    text = source("install_update")
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_job_ends_with_the_reasons_of_its_contract_and_no_other(kind: str) -> None:
+    text = source(kind)
     told = values_given(text, "$Result.reason") | set(re.findall(r"^    reason = '(\w+)'$", text, re.MULTILINE))
-    assert told == {reason.value for reason in JobReason}
+    assert told == {reason.value for reason in JOBS[kind].reasons}
 
 
 def states_written(text: str) -> dict[str, set[str]]:
@@ -324,15 +324,17 @@ def states_written(text: str) -> dict[str, set[str]]:
     return found
 
 
-def test_the_job_writes_every_state_with_exactly_its_keys() -> None:
-    written = states_written(source("install_update"))
-    wanted = {phase.value: set(keys) for phase, keys in STATE_KEYS.items() if phase is not JobPhase.ABANDONED}
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_job_writes_every_state_of_its_contract_with_exactly_its_keys(kind: str) -> None:
+    written = states_written(source(kind))
+    states = JOBS[kind].states
+    wanted = {phase.value: set(keys) for phase, keys in states.items() if phase is not JobPhase.ABANDONED}
     assert written == wanted
 
 
 def test_a_job_that_is_given_up_is_told_so_by_the_first_state() -> None:
     for name in ("start_job", "cleanup"):
-        assert states_written(source(name)) == {JobPhase.ABANDONED.value: set(STATE_KEYS[JobPhase.ABANDONED])}
+        assert states_written(source(name)) == {JobPhase.ABANDONED.value: set()}
     tokens = re.search(r"\$token = @\(([^)]*)\)", shared()["Add-State"])
     assert tokens is not None
     assert set(re.findall(r"'(\w+)'", tokens.group(1))) == {JobPhase.STARTED.value, JobPhase.ABANDONED.value}

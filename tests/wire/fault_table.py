@@ -21,7 +21,7 @@ import wsusfix
 from tests.wire.faulty_road import Cell, Happen, Walk, Walked, walk
 from wsusfix import advisory
 from wsusfix.advisory import ExitMeaning
-from wsusfix.scripts.contracts import TASK_NAME, JobPhase
+from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME, JobPhase
 
 __all__ = ["CELLS", "Walkers", "document", "row"]
 
@@ -218,7 +218,7 @@ def _upload() -> Iterator[Cell]:
 
 # --- the job --------------------------------------------------------------------------------------------------------
 
-_PHASES_OF_A_JOB: Final = tuple(phase for phase in JobPhase if phase is not JobPhase.ABANDONED)
+_PHASES_OF_A_JOB: Final = tuple(phase for phase in INSTALL_UPDATE.states if phase is not JobPhase.ABANDONED)
 
 
 def _job_ended() -> Iterator[Cell]:

@@ -340,7 +340,7 @@ class _Seen:
         for step in outcome.steps:
             if step.status is wsusfix.StepStatus.FAILED and not (step.why and step.hint and step.phase):
                 self.problem(f"{when} does not say why, where, or what to do: {step!r}")
-        if outcome.failed and outcome.evidence is None:
+        if outcome.failed and not outcome.evidence:
             self.problem(f"{when} failed without evidence")
         if outcome.blocked and not all("to unblock: " in reason for reason in outcome.blocked):
             self.problem(f"{when} does not say what unblocks: {outcome.blocked}")
@@ -364,7 +364,8 @@ class _Seen:
 
     def proven(self) -> None:
         """Whatever took effect, somebody was given the evidence of it."""
-        kept = [report.evidence for report in self.reports if isinstance(report, wsusfix.Outcome) and report.evidence]
+        told = [report for report in self.reports if isinstance(report, wsusfix.Outcome)]
+        kept = [evidence for report in told for evidence in report.evidence]
         codes = {str(run.exit_code) for run in self.effective}
         if not any(str(evidence.exit_code) in codes and evidence.logs for evidence in kept) and not (
             self._walk.cell.unproven and kept

@@ -38,7 +38,7 @@ Behaviour = Callable[[ScriptCall, Output], object]
 
 def polled(**changes: Any) -> dict[str, Any]:
     """Return an answer of the smallest script there is."""
-    return {"script": "poll_job", "status": "none", "states": "", "last": 0, "clock": "", **changes}
+    return {"script": "poll_job", "kind": "", "status": "none", "states": "", "last": 0, "clock": "", **changes}
 
 
 class Asked:

@@ -20,7 +20,7 @@ from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, walk
 from wsusfix import advisory
 from wsusfix.lab import Lab
 from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
-from wsusfix.scripts.contracts import TASK_NAME, JobPhase
+from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 #: Longer than any cell may take, with those before it in the same process.
@@ -74,7 +74,7 @@ def test_no_two_cells_are_the_same() -> None:
 def test_every_documented_exit_code_and_every_phase_of_a_job_is_in_the_table() -> None:
     names = {cell.name for cell in CELLS}
     assert {f"job: installed: exit code {code}" for code in advisory.EXIT_CODES} <= names
-    phases = {phase.value for phase in JobPhase} - {"abandoned"}
+    phases = {phase.value for phase in INSTALL_UPDATE.states} - {"abandoned"}
     for fault in ("job's process killed", "server restarts"):
         assert {f"job: {phase}: {fault}" for phase in phases} <= names
 
@@ -231,8 +231,8 @@ def test_a_job_that_ended_after_the_plan_named_it_is_reported_and_not_taken_for_
     outcome = outcome_of(road)
     assert outcome.ok, str(outcome)
     assert outcome.changed
-    assert outcome.evidence is not None
-    assert outcome.evidence.exit_code == 0
+    (evidence,) = outcome.evidence
+    assert evidence.exit_code == 0
     assert len(road.host.installations) == 1
 
 
@@ -268,13 +268,13 @@ def test_logs_that_cannot_be_read_do_not_cost_the_outcome_and_are_brought_by_the
     outcome = outcome_of(road)
     assert outcome.ok, str(outcome)
     assert "logs could not be read" in str(outcome)
-    assert outcome.evidence is not None
-    assert (outcome.evidence.exit_code, outcome.evidence.logs) == (0, ())
+    (evidence,) = outcome.evidence
+    assert (evidence.exit_code, evidence.logs) == (0, ())
     again = outcome_of(road)
     assert again.ok
     assert not again.changed
-    assert again.evidence is not None
-    assert again.evidence.logs
+    (evidence,) = again.evidence
+    assert evidence.logs
     assert not [path for path in road.host.files if "wsusfix" in path.lower()]
 
 

@@ -762,8 +762,10 @@ def road(package: Path, **changes: object) -> Asked:
             "stage": {
                 "script": "stage", **plain, "path": f"C:\\{ANSI}", "complete": True, "segments": "", "free": "1"
             },
-            "start_job": {"script": "start_job", **plain, "job_id": "abc", "joined": False},
-            "poll_job": polled(status="finished", states=states, last=4),
+            "start_job": {
+                "script": "start_job", **plain, "job_id": "abc", "job_kind": "install_update", "joined": False
+            },
+            "poll_job": polled(status="finished", kind="install_update", states=states, last=4),
             "collect_job": {
                 "script": "collect_job", "log_tail": f"{ANSI}\r\n" * 20, "logs": f"{'5a' * 32} 5 {ANSI}"
             },
@@ -804,8 +806,10 @@ def test_a_job_full_of_control_characters_does_no_harm_where_it_is_shown(
         ({"stage": complains}, 5),
         ({"stage": {"script": "stage", "refused": "staging_acl", "detail": ANSI, "path": "", "complete": False,
                     "segments": "", "free": ""}}, 5),
-        ({"start_job": {"script": "start_job", "refused": "", "detail": "", "job_id": ANSI, "joined": False}}, 6),
-        ({"start_job": {"script": "start_job", "refused": ANSI, "detail": "", "job_id": "", "joined": False}}, 6),
+        ({"start_job": {"script": "start_job", "refused": "", "detail": "", "job_id": ANSI, "job_kind": "x",
+                        "joined": False}}, 6),
+        ({"start_job": {"script": "start_job", "refused": ANSI, "detail": "", "job_id": "", "job_kind": "x",
+                        "joined": False}}, 6),
         ({"poll_job": polled(status=ANSI)}, 6),
         ({"poll_job": polled(status="none")}, 5),
         ({"poll_job": polled(status="running", states=f"number=1\nphase={ANSI}\nend")}, 6),

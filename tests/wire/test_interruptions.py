@@ -111,8 +111,8 @@ def test_a_job_that_ended_while_nobody_looked_is_collected_and_cleared_away(lab:
     outcome = mend(host, package, [])
     assert outcome.ok
     assert not outcome.changed
-    assert outcome.evidence is not None
-    assert outcome.evidence.exit_code == 0
+    (evidence,) = outcome.evidence
+    assert evidence.exit_code == 0
     assert len(host.installations) == 1
     assert not [path for path in host.files if "wsusfix" in path.lower()]
 

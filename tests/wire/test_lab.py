@@ -181,6 +181,7 @@ def test_a_package_is_uploaded_and_installed_while_nobody_is_connected(lab: Lab)
             staging_name=STAGING_NAME,
             task_name=TASK_NAME,
             job_id="the-job",
+            job_kind="install_update",
             job_script=compose("install_update").text,
             job_sha256=compose("install_update").staged_sha256,
             job_parameters={

@@ -65,8 +65,8 @@ def test_an_exposed_server_is_mended_by_a_job_of_system(lab: Lab, os: str, arch:
     assert len(host.installations) == 1
     assert len(host.jobs) == 1
     assert "SYSTEM" in repr(host.jobs[0])
-    assert outcome.evidence is not None
-    assert outcome.evidence.exit_code == 0
+    (evidence,) = outcome.evidence
+    assert evidence.exit_code == 0
     phases = [event.phase for event in events if isinstance(event, wsusfix.JobState)]
     assert phases[0] == "started"
     assert phases[-1] == "finished"

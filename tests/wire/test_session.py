@@ -900,7 +900,16 @@ def test_what_would_arrive_as_something_else_is_refused_before_it_is_sent(value:
 
 
 def test_what_parameters_may_be_arrives_as_it_is() -> None:
-    asked = Asked(start_job={"script": "start_job", "refused": "", "detail": "", "job_id": "abc", "joined": False})
+    asked = Asked(
+        start_job={
+            "script": "start_job",
+            "refused": "",
+            "detail": "",
+            "job_id": "abc",
+            "job_kind": "x",
+            "joined": False,
+        }
+    )
     start = scripts.compose("start_job")
     parameters: dict[str, Any] = {
         **{name: {str: "x", int: 1, dict: {}}[kind] for name, kind in start.contract.parameters.items()},
@@ -942,7 +951,7 @@ def test_a_hashtable_arrives_as_a_dict_of_plain_values() -> None:
     asked = Asked(poll_job=polled(states=states, clock="Å\U0001f600", more=[1]))
     with serving(asked) as endpoint, session(endpoint) as asking:
         answer = ask(asking)
-    assert answer == {"status": "none", "states": states, "last": 0, "clock": "Å\U0001f600"}
+    assert answer == {"kind": "", "status": "none", "states": states, "last": 0, "clock": "Å\U0001f600"}
     assert {type(value) for value in answer.values()} == {str, int}
 
 

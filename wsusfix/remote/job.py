@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from wsusfix import scripts
@@ -19,12 +20,12 @@ from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, printable
 from wsusfix.remote.refusals import raise_refusal
 from wsusfix.scripts import Script
-from wsusfix.scripts.contracts import STAGING_NAME, STATE_KEYS, TASK_NAME, JobPhase, JobReason, JobStatus
+from wsusfix.scripts.contracts import JOBS, STAGING_NAME, TASK_NAME, JobPhase, JobReason, JobStatus
 
 if TYPE_CHECKING:
     from wsusfix.remote.session import Session
 
-__all__ = ["Cleanup", "Job", "JobStep", "Left", "LogFile", "cleanup", "collect", "follow", "look", "start"]
+__all__ = ["Cleanup", "Job", "JobStep", "Left", "LogFile", "Started", "cleanup", "collect", "follow", "look", "start"]
 
 #: Polling starts so quickly, in seconds, and slows by the factor to the longest pause.
 _FIRST_PAUSE: Final = 0.2
@@ -54,9 +55,10 @@ class JobStep(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class Job(Presentable):
-    """A job on the server: how it stands and the states it went through."""
+    """A job on the server: how it stands and the states it went through; ``kind`` is the name of its script."""
 
     job_id: str
+    kind: str
     status: JobStatus
     steps: tuple[JobStep, ...]
 
@@ -76,9 +78,11 @@ class Job(Presentable):
         if self.status is not JobStatus.FINISHED or self.last is None or self.last.phase is not JobPhase.FINISHED:
             return None
         try:
-            return JobReason(self.value("reason"))
+            reason = JobReason(self.value("reason"))
         except ValueError:
             return JobReason.BROKEN
+        contract = JOBS.get(self.kind)
+        return reason if contract is not None and reason in contract.reasons else JobReason.BROKEN
 
     def value(self, key: str) -> str:
         """Return what the newest state that mentions *key* says for it, ``""`` when none does."""
@@ -89,7 +93,7 @@ class Job(Presentable):
 
     def __str__(self) -> str:
         phase = f" in {self.last.phase.value}" if self.last else ""
-        return f"{self.job_id}: {self.status.value}{phase}"
+        return f"{self.job_id} ({self.kind or 'of a kind nothing tells'}): {self.status.value}{phase}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,11 +150,17 @@ class Cleanup(Presentable):
         )
 
 
-def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts: Timeouts) -> tuple[str, bool]:
-    """Start a job as SYSTEM, unless one runs already.
+@dataclass(frozen=True)
+class Started:
+    """The job that runs now: its id and kind, and whether it is one that ran before (joined)."""
 
-    Returns:
-        The id of the job that runs now, and whether it is one that ran before (joined).
+    job_id: str
+    kind: str
+    joined: bool
+
+
+def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts: Timeouts) -> Started:
+    """Start a job as SYSTEM, unless one runs already, of whatever kind: that one is returned then.
 
     Raises:
         RefusedByServerError: the staging folder or the task scheduler stands in the way; nothing was started.
@@ -162,6 +172,7 @@ def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts
             "staging_name": STAGING_NAME,
             "task_name": TASK_NAME,
             "job_id": secrets.token_hex(6),
+            "job_kind": job.name,
             "job_script": job.text,
             "job_sha256": job.staged_sha256,
             "job_parameters": dict(parameters),
@@ -170,7 +181,11 @@ def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts
         phase="job",
     )
     raise_refusal(answer, host=session.host, phase="job")
-    return _job_id(session, answer["job_id"]), bool(answer["joined"])
+    return Started(
+        job_id=_job_id(session, answer["job_id"]),
+        kind=printable(str(answer["job_kind"]), 40),
+        joined=bool(answer["joined"]),
+    )
 
 
 def look(
@@ -190,13 +205,14 @@ def look(
         phase="job",
         within=within,
     )
+    kind = printable(str(answer["kind"]), 40)
     try:
         status = JobStatus(str(answer["status"]))
-        new = tuple(_steps(str(answer["states"])))
+        new = tuple(_steps(str(answer["states"]), kind))
     except ValueError as error:
         told = printable(str(error), 200)
         raise AnswerError(f"the job's states cannot be read: {told}", host=session.host, phase="job") from error
-    return Job(job_id=job_id, status=status, steps=steps + tuple(step for step in new if step.number > last))
+    return Job(job_id=job_id, kind=kind, status=status, steps=steps + tuple(step for step in new if step.number > last))
 
 
 def follow(session: Session, job_id: str, timeouts: Timeouts, on_event: Observer) -> Job:
@@ -283,14 +299,18 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(printable(line, 300) for line in text.split("\n") if line.strip())
 
 
-def _steps(text: str) -> Iterator[JobStep]:
-    """Read state files, each preceded by its number and closed by ``end``; one that is not closed is not there yet."""
+def _steps(text: str, kind: str) -> Iterator[JobStep]:
+    """Read state files, each preceded by its number and closed by ``end``; one that is not closed is not there yet.
+
+    Raises:
+        ValueError: no job of this kind writes that, or nobody here knows the kind.
+    """
     values: dict[str, str] = {}
     for line in text.replace("\r", "").split("\n"):
         if line == "end":
             phase = JobPhase(values.get("phase", ""))
             number = _number(values.get("number", ""))
-            keep = {"pid", "created", *STATE_KEYS[phase]}
+            keep = {"pid", "created", *_keys(kind, phase)}
             yield JobStep(
                 number=number,
                 phase=phase,
@@ -301,6 +321,19 @@ def _steps(text: str) -> Iterator[JobStep]:
         elif "=" in line:
             key, _, value = line.partition("=")
             values[key] = value
+
+
+def _keys(kind: str, phase: JobPhase) -> tuple[str, ...]:
+    """The keys of one of this kind's states.
+
+    Raises:
+        ValueError: it has no such state.
+    """
+    if kind not in JOBS:
+        raise ValueError(f"a job of the kind {kind!r}, which this wsusfix does not know")
+    if phase not in JOBS[kind].states:
+        raise ValueError(f"a job of the kind {kind!r} is never {phase.value}")
+    return JOBS[kind].states[phase]
 
 
 def _number(text: str) -> int:
@@ -322,19 +355,27 @@ def _logs(text: str) -> Iterator[LogFile]:
             yield LogFile(name=printable(name, 260), size=int(size), sha256=printable(sha256, 64))
 
 
+#: What an event says of a state beyond its phase: which value, and how it is said.
+_TOLD: Final[Mapping[JobPhase, tuple[str, str]]] = MappingProxyType(
+    {
+        JobPhase.WAITING_FOR_INSTALLER: ("waited", "another installation runs, waited {} s"),
+        JobPhase.LAUNCHING: ("command_line", "{}"),
+        JobPhase.INSTALLING: ("still", "the installer has stood still for {} s"),
+        JobPhase.INSTALLED: ("exit_code", "exit code {}"),
+        JobPhase.FINISHED: ("reason", "{}"),
+    }
+)
+
+
 def _event(host: str, job_id: str, step: JobStep) -> JobState:
-    match step.phase:
-        case JobPhase.WAITING_FOR_INSTALLER:
-            detail = f"another installation runs, waited {step.values.get('waited', '?')} s"
-        case JobPhase.LAUNCHING:
-            detail = step.values.get("command_line", "")
-        case JobPhase.INSTALLING:
-            still = step.values.get("still", "")
-            detail = f"the installer has stood still for {still} s" if still not in ("", "0") else ""
-        case JobPhase.INSTALLED:
-            detail = f"exit code {step.values.get('exit_code', '?')}"
-        case JobPhase.FINISHED:
-            detail = step.values.get("reason", "")
-        case JobPhase.STARTED | JobPhase.CHECKING_PACKAGE | JobPhase.CHECKING_SIGNATURE | JobPhase.ABANDONED:
-            detail = ""
-    return JobState(host=host, job_id=job_id, number=step.number, phase=step.phase.value, time=step.time, detail=detail)
+    key, words = _TOLD.get(step.phase, ("", ""))
+    value = step.values.get(key, "")
+    moves = step.phase is JobPhase.INSTALLING and value == "0"
+    return JobState(
+        host=host,
+        job_id=job_id,
+        number=step.number,
+        phase=step.phase.value,
+        time=step.time,
+        detail="" if value == "" or moves else words.format(value),
+    )

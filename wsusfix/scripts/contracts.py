@@ -63,7 +63,10 @@ class JobStatus(str, enum.Enum):
 
 
 class JobPhase(str, enum.Enum):
-    """The phases of a job, in the order in which they come; the state files name them."""
+    """The phases of every kind of job; the state files name them.
+
+    Which of them a job has, in which order, its contract says (:attr:`Contract.states`).
+    """
 
     STARTED = "started"
     CHECKING_PACKAGE = "checking_package"
@@ -77,9 +80,9 @@ class JobPhase(str, enum.Enum):
 
 
 class JobReason(str, enum.Enum):
-    """How a job ended; the last state file carries it."""
+    """How a job ended; the last state file carries it.  Which job may end how, its contract says."""
 
-    DONE = "done"  #: the installer ran to an end; its exit code and the DLL tell the rest
+    DONE = "done"  #: it did its work to the end; for an installer, exit code and DLL tell the rest
     ALREADY_FIXED = "already_fixed"
     PACKAGE_MISSING = "package_missing"
     PACKAGE_CHANGED = "package_changed"
@@ -149,7 +152,10 @@ class Contract:
         families: further keys by prefix, none of them required (``setup_`` + the name of a registry value).
         refusals: the refusals it may answer; empty for a question.
         takes_input: whether pipeline input (byte arrays) is sent to it.
-        is_job: it is staged and run as SYSTEM, answers nothing, and writes state files instead.
+        states: of a job, which is staged and run as SYSTEM, answers nothing and writes state files instead: its
+            phases in the order in which they come, each with the keys that its state carries beyond ``phase``,
+            ``time``, ``pid`` and ``created``.
+        reasons: how such a job may end.
     """
 
     name: str
@@ -159,7 +165,13 @@ class Contract:
     families: Mapping[str, Field] = field(default_factory=dict)
     refusals: frozenset[Refusal] = frozenset()
     takes_input: bool = False
-    is_job: bool = False
+    states: Mapping[JobPhase, tuple[str, ...]] = field(default_factory=dict)
+    reasons: frozenset[JobReason] = frozenset()
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is staged and run as SYSTEM; its name is the job's kind."""
+        return bool(self.states)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Make sure that *parameters* are exactly those of the contract.
@@ -266,6 +278,7 @@ FACTS: Final = Contract(
         "execution_policy": TEXT,  # set by group policy for the machine; "" for none
         "installer_busy": FLAG,
         "job_id": TEXT,  # newest job there, "" for none
+        "job_kind": TEXT,  # name of its script, "" where its claim does not tell
         "job_status": TEXT,  # JobStatus
         "job_phase": TEXT,  # JobPhase of its newest state, "" before the first
         "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
@@ -315,12 +328,13 @@ START_JOB: Final = Contract(
         "staging_name": str,
         "task_name": str,
         "job_id": str,
+        "job_kind": str,  # name of the job's script; its claim tells it
         "job_script": str,
         "job_sha256": str,  # of the script's UTF-8 text with its byte order mark
         "job_parameters": dict,
         "start_seconds": int,
     },
-    answer={**_REFUSED, "job_id": TEXT, "joined": FLAG},
+    answer={**_REFUSED, "job_id": TEXT, "job_kind": TEXT, "joined": FLAG},  # of the job that runs now
     refusals=_STAGING_REFUSALS
     | {Refusal.JOB_SCRIPT_CHANGED, Refusal.TASK_NOT_CREATED, Refusal.TASK_NOT_STARTED, Refusal.NO_SPACE},
 )
@@ -329,7 +343,7 @@ POLL_JOB: Final = Contract(
     name="poll_job",
     purpose="Tell how a job stands, and the states that are newer than the last one known.",
     parameters={"staging_name": str, "job_id": str, "after": int, "start_seconds": int},
-    answer={"status": TEXT, "states": LONG, "last": NUMBER, "clock": TEXT},
+    answer={"kind": TEXT, "status": TEXT, "states": LONG, "last": NUMBER, "clock": TEXT},
 )
 
 COLLECT_JOB: Final = Contract(
@@ -370,20 +384,7 @@ INSTALL_UPDATE: Final = Contract(
         "event_source": str,
         "audit": str,  # what the event log entry says beyond the result: who asked, plan digest, hash
     },
-    is_job=True,
-)
-
-#: Every contract by its script's name.
-CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
-    {
-        contract.name: contract
-        for contract in (FACTS, STAGE, RECEIVE, ASSEMBLE, START_JOB, POLL_JOB, COLLECT_JOB, CLEANUP, INSTALL_UPDATE)
-    }
-)
-
-#: The keys of a state file, and which phases carry which beyond ``phase``, ``time``, ``pid`` and ``created``.
-STATE_KEYS: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
-    {
+    states={
         JobPhase.STARTED: ("account_sid",),
         JobPhase.CHECKING_PACKAGE: (),
         JobPhase.CHECKING_SIGNATURE: (),
@@ -401,5 +402,31 @@ STATE_KEYS: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
             "event_logged",
         ),
         JobPhase.ABANDONED: (),
+    },
+    reasons=frozenset(
+        {
+            JobReason.DONE,
+            JobReason.ALREADY_FIXED,
+            JobReason.PACKAGE_MISSING,
+            JobReason.PACKAGE_CHANGED,
+            JobReason.SIGNATURE_INVALID,
+            JobReason.SIGNATURE_UNVERIFIABLE,
+            JobReason.INSTALLER_BUSY,
+            JobReason.NOT_LAUNCHED,
+            JobReason.BROKEN,
+        }
+    ),
+)
+
+#: Every contract by its script's name.
+CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
+    {
+        contract.name: contract
+        for contract in (FACTS, STAGE, RECEIVE, ASSEMBLE, START_JOB, POLL_JOB, COLLECT_JOB, CLEANUP, INSTALL_UPDATE)
     }
+)
+
+#: The contracts of the jobs, by kind.
+JOBS: Final[Mapping[str, Contract]] = MappingProxyType(
+    {name: contract for name, contract in CONTRACTS.items() if contract.is_job}
 )

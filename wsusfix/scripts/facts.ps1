@@ -91,6 +91,7 @@ $answer.staging_state = 'absent'
 $answer.staging_detail = ''
 $answer.staging_free = Get-FreeSpace $staging
 $answer.job_id = ''
+$answer.job_kind = ''
 $answer.job_status = 'none'
 $answer.job_phase = ''
 $answer.leftovers = 0
@@ -106,6 +107,7 @@ if ($trust -eq '') {
     $answer.leftovers = @(Get-TreeFiles $staging '').Length
     $answer.job_id = Get-NewestJob $staging
     $job = Get-JobStatus $staging $answer.job_id $Parameters.start_seconds
+    $answer.job_kind = $job.kind
     $answer.job_status = $job.status
     $answer.job_phase = $job.phase
 }

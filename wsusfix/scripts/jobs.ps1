@@ -190,8 +190,8 @@ function Get-LastState {
 }
 
 function Add-Claim {
-    param([string] $Staging, [int] $Number, [string] $JobId)
-    $text = 'job_id=' + $JobId + "`ntime=" + (Get-Clock) + "`nend`n"
+    param([string] $Staging, [int] $Number, [string] $JobId, [string] $Kind)
+    $text = 'job_id=' + $JobId + "`nkind=" + (ConvertTo-OneLine $Kind) + "`ntime=" + (Get-Clock) + "`nend`n"
     return (Add-TextFile (Get-NumberedPath ($Staging + '\jobs') $Number '.claim') $text)
 }
 
@@ -239,7 +239,7 @@ function Test-Alive {
 
 function Get-JobStatus {
     param([string] $Staging, [string] $JobId, [int] $StartSeconds)
-    $answer = @{ status = 'none'; phase = ''; last = 0 }
+    $answer = @{ kind = ''; status = 'none'; phase = ''; last = 0 }
     if ($JobId -eq '') {
         return $answer
     }
@@ -247,6 +247,7 @@ function Get-JobStatus {
     if ($null -eq $claim) {
         return $answer
     }
+    $answer.kind = [string] $claim.kind
     $folder = Get-JobFolder $Staging $JobId
     $last = Get-LastState $folder
     if ($null -eq $last) {

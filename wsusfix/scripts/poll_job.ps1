@@ -7,7 +7,14 @@ $ProgressPreference = 'SilentlyContinue'
 
 $staging = Get-StagingPath $Parameters.staging_name
 $folder = Get-JobFolder $staging $Parameters.job_id
-$answer = @{ script = 'poll_job'; status = 'none'; states = ''; last = $Parameters.after; clock = (Get-Clock) }
+$answer = @{
+    script = 'poll_job'
+    kind = ''
+    status = 'none'
+    states = ''
+    last = $Parameters.after
+    clock = (Get-Clock)
+}
 
 # What lies in a folder that is not closed was not written by a job.
 if ((Get-FolderTrust $staging) -ne '') {
@@ -15,7 +22,9 @@ if ((Get-FolderTrust $staging) -ne '') {
 }
 
 # First the status, then the states: an end that is told is among them, or comes with the next question.
-$answer.status = (Get-JobStatus $staging $Parameters.job_id $Parameters.start_seconds).status
+$job = Get-JobStatus $staging $Parameters.job_id $Parameters.start_seconds
+$answer.kind = $job.kind
+$answer.status = $job.status
 $lines = @()
 $length = 0
 foreach ($state in @(Get-States $folder $Parameters.after)) {

@@ -7,7 +7,14 @@ $ProgressPreference = 'SilentlyContinue'
 
 $staging = Get-StagingPath $Parameters.staging_name
 $folder = Get-JobFolder $staging $Parameters.job_id
-$answer = @{ script = 'start_job'; refused = ''; detail = ''; job_id = $Parameters.job_id; joined = $false }
+$answer = @{
+    script = 'start_job'
+    refused = ''
+    detail = ''
+    job_id = $Parameters.job_id
+    job_kind = $Parameters.job_kind
+    joined = $false
+}
 
 $refusal = Get-StagingRefusal $staging
 if ($refusal -eq 'absent') {
@@ -50,6 +57,7 @@ while ($true) {
     if ($joins) {
         Remove-Tree $folder
         $answer.job_id = $newest
+        $answer.job_kind = $job.kind
         $answer.joined = $true
         return $answer
     }
@@ -67,7 +75,7 @@ while ($true) {
             return $answer
         }
     }
-    if (Add-Claim $staging $number $Parameters.job_id) {
+    if (Add-Claim $staging $number $Parameters.job_id $Parameters.job_kind) {
         break
     }
 }

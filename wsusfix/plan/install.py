@@ -1,46 +1,26 @@
-"""From a diagnosis, a package and the operator's options to a plan: what would be done, why, what is in the way.
+"""The road of WSUS 3.0 SP1: what is in the way of KB954960, what is worth a warning, and the step that installs it.
 
-Pure functions over frozen data.  A plan has steps, or is blocked with reasons and what would unblock each, or has
-nothing to do and says why.  It never installs on anything but WSUS 3.0 SP1, never touches a fixed or unaffected server,
-and says when a step cannot be undone.
+Pure functions; it refuses to look at anything but the facts, the package as read, and the options.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timezone
-from typing import Final
-
-from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import Architecture
-from wsusfix.diagnosis import Diagnosis, Verdict
+from wsusfix.diagnosis import Diagnosis
 from wsusfix.errors import PackageError
 from wsusfix.facts import DatabasePlace, HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Command, Package, PackageKind, command
-from wsusfix.present import Presentable, bytes_text, plain, printable
-from wsusfix.scripts.contracts import StagingState
+from wsusfix.plan.common import Blocked, job_obstacles, session_obstacles
+from wsusfix.present import Presentable, bytes_text, printable
+from wsusfix.scripts.contracts import INSTALL_UPDATE
 
-__all__ = ["Basis", "Blocked", "InstallUpdate", "Plan", "Step", "plan"]
-
-
-@dataclass(frozen=True, repr=False)
-class Blocked(Presentable):
-    """One reason why a plan cannot be carried out, and what would unblock it."""
-
-    reason: str
-    unblock: str
-
-    def _summary(self) -> str:
-        return self.reason
-
-    def __str__(self) -> str:
-        return f"{self.reason}; to unblock: {self.unblock}"
+__all__ = ["InstallUpdate", "install", "obstacles", "proof", "warnings"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +43,11 @@ class InstallUpdate(Presentable):
         """The step's name, as outcomes and reports use it."""
         return "InstallUpdate"
 
+    @property
+    def job(self) -> str:
+        """The kind of the job that carries it out: the name of its script."""
+        return INSTALL_UPDATE.name
+
     def _extra(self) -> Mapping[str, object]:
         return {"name": self.name}
 
@@ -81,152 +66,8 @@ class InstallUpdate(Presentable):
         return "\n".join(lines)
 
 
-#: The closed set of steps.
-Step = InstallUpdate
-
-
-@dataclass(frozen=True, repr=False)
-class Basis(Presentable):
-    """What a plan rests on; when a second look finds any of it changed, the plan is not applied."""
-
-    os_version: Version
-    service_pack: int
-    product_type: int
-    architecture: Architecture | None
-    install_type: str
-    wsus_version: str
-    dll_path: str
-    dll_version: Version | None
-
-    @classmethod
-    def of(cls, facts: HostFacts) -> Basis:
-        """Take from the facts what decides; not free space, not time."""
-        return cls(
-            os_version=facts.os.version,
-            service_pack=facts.os.service_pack,
-            product_type=facts.os.product_type,
-            architecture=facts.os.architecture,
-            install_type=facts.wsus.install_type_raw,
-            wsus_version=facts.wsus.version_raw,
-            dll_path=facts.wsus.dll_path,
-            dll_version=facts.wsus.dll_version,
-        )
-
-    def changes(self, other: Basis) -> tuple[str, ...]:
-        """Return in words what is different in *other*."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return tuple(printable(f"{key}: {mine[key]} -> {theirs[key]}") for key in mine if mine[key] != theirs[key])
-
-    def _summary(self) -> str:
-        return f"{self.wsus_version}, DLL {self.dll_version}"
-
-    def __str__(self) -> str:
-        return "\n".join(printable(f"{key} = {value}") for key, value in self.to_dict().items())
-
-
-@dataclass(frozen=True, repr=False)
-class Plan(Presentable):
-    """What would be done on one server.
-
-    Exactly one of ``steps``, ``blocked`` and ``nothing`` is not empty.  ``proof`` says how success will be verified.
-    """
-
-    host: str
-    diagnosis: Diagnosis
-    steps: tuple[Step, ...]
-    blocked: tuple[Blocked, ...]
-    nothing: str
-    warnings: tuple[str, ...]
-    proof: str
-    basis: Basis
-
-    @property
-    def irreversible(self) -> bool:
-        """Whether any step cannot be undone: then applying needs consent."""
-        return any(step.irreversible for step in self.steps)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over host, steps and basis: what was consented to, as the audit entry names it."""
-        text = json.dumps([self.host, plain(self.steps), plain(self.basis)], sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-    def _extra(self) -> Mapping[str, object]:
-        return {"irreversible": self.irreversible, "digest": self.digest, "verdict": self.diagnosis.verdict}
-
-    def _summary(self) -> str:
-        if self.blocked:
-            return f"{self.host}: blocked, {len(self.blocked)} reasons"
-        return f"{self.host}: " + (", ".join(step.name for step in self.steps) or "nothing to do")
-
-    def __str__(self) -> str:
-        lines = [f"{self.host}: {self.diagnosis.verdict.value}: {self.diagnosis.why}"]
-        if self.nothing:
-            lines.append(f"  nothing to do: {self.nothing}")
-        for reason in self.blocked:
-            lines += [f"  blocked: {reason.reason}", f"    to unblock: {reason.unblock}"]
-        for number, step in enumerate(self.steps, 1):
-            first, *rest = str(step).splitlines()
-            lines += [f"  {number}. {first}", *(f"   {line}" for line in rest)]
-        if self.proof:
-            lines.append(f"  then verify: {self.proof}")
-        lines += [f"  warning: {warning}" for warning in self.warnings]
-        if self.steps:
-            lines.append(f"  plan {self.digest[:16]}")
-        return "\n".join(lines)
-
-
-_WAYS_OUT_OF_RTM: Final = (
-    "upgrade WSUS to 3.0 SP1 and then install KB954960, or apply the documented workaround to the update "
-    f"'{advisory.BROKEN_UPDATE_TITLE}' (decline, approve, decline)"
-)
-
-
-def plan(diagnosis: Diagnosis, package: Package | None, options: Options) -> Plan:
-    """Decide what to do about a diagnosis.
-
-    Args:
-        diagnosis: what the server is, with its facts.
-        package: the operator's package as read, ``None`` when there is none.
-        options: what else the operator said.
-    """
-    facts = diagnosis.facts
-    steps: tuple[Step, ...] = ()
-    blocked: tuple[Blocked, ...] = ()
-    nothing = proof = ""
-    warnings: tuple[str, ...] = ()
-    match diagnosis.verdict:
-        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
-            nothing = diagnosis.why
-            warnings = tuple(_leftover_warnings(facts))
-        case Verdict.UNKNOWN:
-            blocked = (
-                Blocked(
-                    f"the verdict is unknown: {diagnosis.why}",
-                    "find out which WSUS this is; nothing is done on a guess",
-                ),
-            )
-        case Verdict.EXPOSED_RTM:
-            blocked = (Blocked(f"{diagnosis.why}", _WAYS_OUT_OF_RTM),)
-        case Verdict.EXPOSED_SP1:
-            blocked = tuple(_obstacles(facts, package, options))
-            if not blocked and package is not None:
-                steps = (_install(package, options, diagnosis),)
-                proof = f"the file version of {printable(facts.wsus.dll_path)} is {advisory.FIXED_DLL} or higher"
-            warnings = tuple(_warnings(facts, package, options))
-    return Plan(
-        host=diagnosis.host,
-        diagnosis=diagnosis,
-        steps=steps,
-        blocked=blocked,
-        nothing=nothing,
-        warnings=warnings,
-        proof=proof,
-        basis=Basis.of(facts),
-    )
-
-
-def _install(package: Package, options: Options, diagnosis: Diagnosis) -> InstallUpdate:
+def install(package: Package, options: Options, diagnosis: Diagnosis) -> InstallUpdate:
+    """Make the step, when nothing is in its way."""
     arguments = None if options.package_arguments is None else tuple(options.package_arguments)
     return InstallUpdate(
         package=package,
@@ -237,11 +78,17 @@ def _install(package: Package, options: Options, diagnosis: Diagnosis) -> Instal
     )
 
 
-def _obstacles(facts: HostFacts, package: Package | None, options: Options) -> Iterator[Blocked]:
+def proof(facts: HostFacts) -> str:
+    """Say how success will be verified."""
+    return f"the file version of {printable(facts.wsus.dll_path)} is {advisory.FIXED_DLL} or higher"
+
+
+def obstacles(facts: HostFacts, package: Package | None, options: Options) -> Iterator[Blocked]:
     """Yield everything that keeps the update from being installed; all of it, not only the first."""
     yield from _restart_obstacles(facts)
     yield from _system_obstacles(facts)
-    yield from _session_obstacles(facts)
+    yield from session_obstacles(facts)
+    yield from job_obstacles(facts, (INSTALL_UPDATE.name,))
     if package is None:
         name = advisory.PACKAGE_NAMES.get(facts.os.architecture or Architecture.X86, "the package")
         yield Blocked(
@@ -250,7 +97,7 @@ def _obstacles(facts: HostFacts, package: Package | None, options: Options) -> I
         return
     yield from _package_obstacles(facts, package, options)
     yield from _argument_obstacles(package, options)
-    if facts.job is None or not facts.job.active:
+    if facts.job is None or not (facts.job.active and facts.job.kind == INSTALL_UPDATE.name):
         # A job that runs has its package there already.
         yield from _space_obstacles(facts, package)
 
@@ -280,25 +127,6 @@ def _system_obstacles(facts: HostFacts) -> Iterator[Blocked]:
     if system.architecture not in supported.architectures:
         processor = system.architecture.value if system.architecture else "unknown"
         yield Blocked(f"the processor architecture is {processor}", f"the update is for {runs_on}")
-
-
-def _session_obstacles(facts: HostFacts) -> Iterator[Blocked]:
-    if not facts.session.administrator:
-        yield Blocked(
-            f"{facts.session.account} is not an administrator of the server",
-            "use an administrator's account; a local one other than the built-in Administrator gets a filtered token "
-            "over the network unless LocalAccountTokenFilterPolicy is 1",
-        )
-    if facts.session.execution_policy.lower() in advisory.BLOCKING_POLICIES:
-        yield Blocked(
-            f"group policy sets the execution policy {facts.session.execution_policy}, which stops the job's script",
-            "have the policy set to RemoteSigned for this server while it is mended, or install the update by hand",
-        )
-    if facts.staging.state is StagingState.REFUSED:
-        yield Blocked(
-            f"the folder {facts.staging.path} is not closed as it must be: {facts.staging.detail}",
-            "find out who made it, remove it by hand, and run again",
-        )
 
 
 def _package_obstacles(facts: HostFacts, package: Package, options: Options) -> Iterator[Blocked]:
@@ -365,13 +193,9 @@ def _space_obstacles(facts: HostFacts, package: Package) -> Iterator[Blocked]:
         )
 
 
-def _leftover_warnings(facts: HostFacts) -> Iterator[str]:
-    if facts.staging.leftovers:
-        yield f"an earlier run left {facts.staging.leftovers} files in {facts.staging.path}: applying removes them"
-
-
-def _warnings(facts: HostFacts, package: Package | None, options: Options) -> Iterator[str]:
-    if facts.job is not None and facts.job.active:
+def warnings(facts: HostFacts, package: Package | None, options: Options) -> Iterator[str]:
+    """Yield what the operator should know before consenting."""
+    if facts.job is not None and facts.job.active and facts.job.kind == INSTALL_UPDATE.name:
         yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started"
     if facts.installer_busy:
         yield "another installation is running: the job waits for it, within a limit"

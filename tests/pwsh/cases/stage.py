@@ -1,0 +1,171 @@
+"""What the cases are made of: a lab with an engine, states of jobs, and the one list that they are joined in.
+
+A case is a function that is given a :class:`Stage` and returns the answer, or raises what the script failed with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.pwsh.shell import Shell
+from tests.unit.test_lab_windows import job_parameters, states_of
+from wsusfix.facts import probe_parameters
+from wsusfix.lab import Host, Lab
+from wsusfix.lab.filesystem import CLOSED
+from wsusfix.lab.windows import SimulatedWindows, to_clixml
+from wsusfix.options import Timeouts
+from wsusfix.scripts import compose
+from wsusfix.scripts.contracts import STAGING_NAME, TASK_NAME
+
+__all__ = [
+    "ABOUT",
+    "CASES",
+    "CLEANUP",
+    "DATA",
+    "LONG_AGO",
+    "NAMED",
+    "NOT_ASCII",
+    "SHA",
+    "Act",
+    "Case",
+    "Stage",
+    "case",
+    "state",
+]
+
+#: What is uploaded where nothing has to be run.
+DATA: Final = b"abcdef"
+SHA: Final = hashlib.sha256(DATA).hexdigest()
+ABOUT: Final = {"staging_name": STAGING_NAME, "sha256": SHA}
+NAMED: Final = {**ABOUT, "size": str(len(DATA)), "name": "a.exe"}
+CLEANUP: Final = {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": 60}
+LONG_AGO: Final = "2008-07-15T10:00:00Z"
+NOT_ASCII: Final = "sørlandet-更新.exe"
+
+
+@dataclass
+class Stage:
+    """A lab, an engine, and what a case needs of both."""
+
+    lab: Lab
+    shell: Shell
+
+    def server(self, **options: Any) -> Host:
+        host = self.lab.add_server(f"wsus{len(self.lab.hosts)}", **options)
+        host.install_seconds = 0.02
+        return host
+
+    def ask(
+        self, host: Host, name: str, chunks: Iterable[bytes] = (), /, windows: Any = None, **parameters: Any
+    ) -> dict[str, Any]:
+        return self.shell.ask(windows or host.session(), name, parameters, chunks)
+
+    def facts(self, host: Host, **changed: Any) -> dict[str, Any]:
+        return self.ask(host, "facts", **{**probe_parameters(Timeouts()), **changed})
+
+    def poll(self, host: Host, job_id: str = "a", after: int = 0, start_seconds: int = 60) -> dict[str, Any]:
+        return self.ask(
+            host, "poll_job", staging_name=STAGING_NAME, job_id=job_id, after=after, start_seconds=start_seconds
+        )
+
+    def collect(self, host: Host, tail: int = 1000) -> dict[str, Any]:
+        return self.ask(host, "collect_job", staging_name=STAGING_NAME, job_id="a", tail=tail)
+
+    def start(self, host: Host, job_id: str = "a", windows: Any = None, **changed: Any) -> dict[str, Any]:
+        script = compose("install_update")
+        given = {
+            "staging_name": STAGING_NAME,
+            "task_name": TASK_NAME,
+            "job_id": job_id,
+            "job_kind": script.name,
+            "job_script": script.text,
+            "job_sha256": script.staged_sha256,
+            "job_parameters": {},
+            "start_seconds": 60,
+            **changed,
+        }
+        return self.ask(host, "start_job", windows=windows, **given)
+
+    def staged(self, **options: Any) -> Host:
+        """A server with a closed staging folder, and DATA in two segments."""
+        host = self.server(**options)
+        folder = f"{host.staging_path}\\files\\{SHA[:16]}\\parts"
+        host.files.make_folder(host.staging_path, CLOSED)
+        host.files.make_folders(folder)
+        host.files.create(f"{folder}\\{0:012d}-4.seg", DATA[:4])
+        host.files.create(f"{folder}\\{4:012d}-2.seg", DATA[4:])
+        return host
+
+    def job(self, host: Host, *states: str, claimed: str = "", job_id: str = "a", kind: str = "install_update") -> str:
+        """Put a claim and states of a job into the staging folder; the job's folder."""
+        if not host.files.is_folder(host.staging_path):
+            host.files.make_folder(host.staging_path, CLOSED)
+        folder = f"{host.staging_path}\\jobs\\{job_id}"
+        host.files.make_folders(f"{folder}\\state")
+        host.files.make_folders(f"{folder}\\temp")
+        time = claimed or host.session().get_clock()
+        host.files.create(
+            f"{host.staging_path}\\jobs\\00001.claim", f"job_id={job_id}\nkind={kind}\ntime={time}\nend\n".encode()
+        )
+        for number, state in enumerate(states, 1):
+            host.files.create(f"{folder}\\state\\{number:05d}.txt", state.encode())
+        return folder
+
+    def install(self, host: Host, *, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
+        """Run the job to its end in the engine; its last state, with all phases beside it."""
+        package = self.lab.package(**changed.pop("package", {}))
+        path = f"{host.staging_path}\\files\\{NOT_ASCII}"
+        host.files.make_folder(host.staging_path, CLOSED)
+        host.files.make_folders(f"{host.staging_path}\\files")
+        host.files.create(path, changed.pop("data", package.read_bytes()))
+        parameters = job_parameters(changed.pop("path", path), package, **changed)
+        folder = self.job(host)
+        host.files.create(f"{folder}\\parameters.xml", to_clixml(parameters))
+        result = self.shell.work(host, f"{folder}\\job.ps1", windows)
+        assert (result.state, result.errors, result.output) == ("Completed", [], [])
+        states = states_of(host.session().read_text_file(f"{folder}\\state\\00001.txt") or "")
+        for number in range(2, 30):
+            text = host.session().read_text_file(f"{folder}\\state\\{number:05d}.txt")
+            states += states_of(text) if text else []
+        return {**states[-1], "phases": " ".join(state["phase"] for state in states)}
+
+
+def state(phase: str, **values: object) -> str:
+    """The text of a state file."""
+    lines = {"phase": phase, "time": LONG_AGO, "pid": "4", "created": "1", **values}
+    return "".join(f"{key}={value}\n" for key, value in lines.items()) + "end\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: of which script, its name, how it is come into, and how it ends.
+
+    ``ends`` is the refusal, the status or the reason that is to be answered; for an error, a part of its text.
+    """
+
+    script: str
+    name: str
+    act: Callable[[Stage], dict[str, Any]]
+    ends: str = ""
+    fails: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.script}-{self.name}"
+
+
+CASES: Final[list[Case]] = []
+
+Act = Callable[[Stage], dict[str, Any]]
+
+
+def case(script: str, name: str, ends: str = "", *, fails: bool = False) -> Callable[[Act], Act]:
+    """Add the function that follows to the cases."""
+
+    def add(act: Act) -> Act:
+        CASES.append(Case(script, name, act, ends, fails))
+        return act
+
+    return add

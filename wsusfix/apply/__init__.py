@@ -1,0 +1,284 @@
+"""How the steps of a plan are carried out: look again, do one step after the other as a detached job, verify, clean up.
+
+Only this room changes a server, and only through ``remote/``.  It decides nothing that ``plan`` has not decided: what a
+step means is said there, and whether it worked is ``verify``'s word.  Here is the engine, which knows jobs and order;
+what one kind of step needs and how its end is said, a module of its own knows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wsusfix import scripts
+from wsusfix.apply.install import InstallWork
+from wsusfix.apply.working import Site, Work, explained, last_phase
+from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
+from wsusfix.events import Note, Observer, PhaseBegun
+from wsusfix.facts import HostFacts, JobFacts
+from wsusfix.options import Timeouts
+from wsusfix.plan import Basis, InstallUpdate, Plan, Step
+from wsusfix.present import printable
+from wsusfix.remote import job as jobs
+from wsusfix.remote.job import Job, Left
+from wsusfix.results import JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+from wsusfix.scripts.contracts import JobStatus, Refusal
+from wsusfix.verify import verify
+
+if TYPE_CHECKING:
+    from wsusfix.remote.session import Session
+
+__all__ = ["apply"]
+
+
+def apply(
+    plan: Plan,
+    session: Session,
+    look: Callable[[], HostFacts],
+    *,
+    consent: bool,
+    timeouts: Timeouts,
+    on_event: Observer,
+) -> Outcome:
+    """Carry out a plan.
+
+    Args:
+        plan: as shown to whoever consents.
+        session: an open session with the plan's server.
+        look: gives the server's facts anew.
+        consent: that what cannot be undone may be done.
+        timeouts: see :class:`~wsusfix.options.Timeouts`.
+        on_event: is told what happens.
+
+    Returns:
+        The outcome; a blocked plan and a failed installer are outcomes, not errors.
+
+    Raises:
+        ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was sent.
+        PlanChangedError: the server is no longer as the plan found it; nothing was changed.
+        WsusFixError: the server could not be reached, or refused; run again, what was begun is joined.
+    """
+    if plan.irreversible and consent is not True:
+        raise ConsentError("the plan cannot be undone and nobody consented to it", host=plan.host, phase="apply")
+    return _Road(Site(plan, session, look, timeouts, on_event)).walk()
+
+
+def _work(step: Step, site: Site) -> Work[Any]:
+    match step:
+        case InstallUpdate():
+            return InstallWork(step, site)
+
+
+@dataclass
+class _Told:
+    """What is told at the end, gathered step by step."""
+
+    after: HostFacts
+    verification: Verification | None = None
+    steps: list[StepOutcome] = field(default_factory=list)
+    evidence: list[JobEvidence] = field(default_factory=list)
+    changed: bool = False
+    message: str = ""
+    logs_kept: bool = True
+
+
+class _Road:
+    """The steps of one plan, carried out in order on one server."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._plan = site.plan
+
+    def walk(self) -> Outcome:
+        before = self._site.look()
+        if not self._plan.steps:
+            return self._without_steps(before)
+        works = [_work(step, self._site) for step in self._plan.steps]
+        first = self._joins(works, before)
+        changes = self._plan.basis.changes(Basis.of(before))
+        if changes and first is None:
+            raise PlanChangedError(
+                "the server is no longer as the plan found it: " + "; ".join(printable(item, 120) for item in changes),
+                host=self._site.host,
+                phase="apply",
+            )
+        told = _Told(after=before)
+        stop = ""
+        for number, work in enumerate(works):
+            if stop:
+                told.steps.append(StepOutcome(work.step.name, StepStatus.NOT_BEGUN, stop))
+            elif first is not None and number < first:
+                told.steps.append(
+                    StepOutcome(work.step.name, StepStatus.SKIPPED, "the job of a later step is at work already")
+                )
+            else:
+                joined = before.job if number == first else None
+                self._step(work, told, joined)
+                stop = self._stop(told, works[first] if first is not None else None, before, bool(changes))
+        return self._outcome(before, told)
+
+    def _joins(self, works: Sequence[Work[Any]], before: HostFacts) -> int | None:
+        """Tell the step whose job is joined: it runs, or ran when the plan was made and has ended since.
+
+        The plan's basis is not compared then: the job that runs may just have changed it.
+
+        Raises:
+            RefusedByServerError: a job is at work that belongs to none of the steps.
+        """
+        job = before.job
+        if job is None or not (job.active or self._ran_when_planned(job)):
+            return None
+        number = next((number for number, work in enumerate(works) if work.kind == job.kind), None)
+        if number is not None:
+            self._site.tell(Note(self._site.host, "job", f"joining the job that runs already ({job})"))
+        elif job.active:
+            raise _at_work(self._site.host, str(job))
+        return number
+
+    def _ran_when_planned(self, job: JobFacts) -> bool:
+        """Whether it is the job that the plan said would be joined, and has ended since."""
+        planned = self._plan.diagnosis.facts.job
+        return planned is not None and planned.active and planned.job_id == job.job_id
+
+    def _stop(self, told: _Told, joined: Work[Any] | None, before: HostFacts, changed: bool) -> str:
+        """Say why no further step is begun, ``""`` when the road goes on."""
+        last = told.steps[-1]
+        if last.status is StepStatus.FAILED:
+            return f"{last.step} failed"
+        if joined is not None and changed and not (before.job is not None and self._ran_when_planned(before.job)):
+            # Somebody else began that job, on a server that is not the one that was planned for.
+            return "the server is no longer as the plan found it: plan again"
+        return ""
+
+    # --- nothing to do ----------------------------------------------------------------------------------------------
+
+    def _without_steps(self, before: HostFacts) -> Outcome:
+        """A blocked plan, or one with nothing to do: change nothing; clear away what an earlier run left behind."""
+        plan, site = self._plan, self._site
+        told = _Told(after=before, verification=verify(before))
+        if before.job is not None and before.job.active:
+            site.notes.append(f"a job of wsusfix is at work: {before.job}")
+        elif before.staging.leftovers and not plan.blocked and self._kept(before, told):
+            site.clean()
+        message = plan.nothing if not plan.blocked else "blocked: nothing was changed"
+        told.message = f"nothing to do: {message}" if not plan.blocked else message
+        return self._outcome(before, told)
+
+    def _kept(self, before: HostFacts, told: _Told) -> bool:
+        """Bring back what an earlier run's job left; whether everything may be cleared away then."""
+        job = before.job
+        if job is None or job.status not in (JobStatus.FINISHED, JobStatus.INTERRUPTED):
+            return True
+        try:
+            ended = jobs.look(self._site.session, job.job_id, self._site.timeouts)
+        except AnswerError as error:
+            self._site.notes.append(f"an earlier job cannot be read, and stays on the server: {error}")
+            return False
+        left = self._site.collect(ended)
+        told.evidence.append(self._site.evidence(ended, before, left))
+        return left is not None
+
+    # --- a step -----------------------------------------------------------------------------------------------------
+
+    def _step(self, work: Work[Any], told: _Told, joined: JobFacts | None) -> None:
+        began = time.monotonic()
+        before = told.after
+        if joined is None and (why := work.reached(before)):
+            told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))
+            return
+        job = self._follow(joined.job_id if joined is not None else self._start(work, before))
+        # One that never began left nothing, and is cleared away already.
+        left = Left(log_tail="", logs=()) if job.status is JobStatus.NEVER_STARTED else self._site.collect(job)
+        self._site.tell(PhaseBegun(self._site.host, "verify"))
+        told.after, told.verification = work.settle(job, before)
+        ended = explained(work.ended(job, told.verification), told.after)
+        told.evidence.append(work.evidence(job, before, left))
+        told.logs_kept = told.logs_kept and left is not None
+        if ended.status is not StepStatus.SKIPPED:
+            told.changed = told.changed or work.changed(job, before, told.after, told.verification)
+        told.message = work.message(ended, told.verification)
+        told.steps.append(
+            StepOutcome(
+                step=work.step.name,
+                status=ended.status,
+                why=ended.why,
+                phase="" if ended.status is not StepStatus.FAILED else last_phase(job),
+                hint=ended.hint,
+                seconds=round(time.monotonic() - began, 1),
+            )
+        )
+
+    def _start(self, work: Work[Any], before: HostFacts) -> str:
+        site = self._site
+        parameters = work.parameters(before)
+        site.tell(PhaseBegun(site.host, "job", f"{work.kind.replace('_', ' ')} as SYSTEM"))
+        started = jobs.start(site.session, scripts.compose(work.kind), parameters, site.timeouts)
+        if started.kind != work.kind:
+            raise _at_work(site.host, f"{started.job_id} ({started.kind})")
+        if started.joined:
+            site.tell(Note(site.host, "job", "another controller was quicker: joining its job"))
+        return started.job_id
+
+    def _follow(self, job_id: str) -> Job:
+        """Wait for the job's end.  One that does not begin in time is given up for good, so that it never does."""
+        site = self._site
+        job = jobs.follow(site.session, job_id, site.timeouts, site.tell)
+        if job.status is JobStatus.NEVER_STARTED and not self._give_up():
+            # It began in the last moment.
+            job = jobs.follow(site.session, job_id, site.timeouts, site.tell)
+        return job
+
+    def _give_up(self) -> bool:
+        """Take away from a job that has not begun whatever it would need to; ``False`` when it just began."""
+        site = self._site
+        site.tell(Note(site.host, "job", "the scheduled task did not begin in time: the job is given up"))
+        try:
+            cleaned = jobs.cleanup(site.session, site.timeouts)
+        except RefusedByServerError as error:
+            if error.reason == Refusal.JOB_RUNNING.value:
+                return False
+            raise
+        except ScriptError as error:
+            site.notes.append(f"the job could not be given up, and may begin late: {error}")
+        else:
+            site.note_remaining(cleaned)
+        return True
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _outcome(self, before: HostFacts, told: _Told) -> Outcome:
+        verification = told.verification or verify(told.after, before)
+        failed = any(step.status is StepStatus.FAILED for step in told.steps)
+        if self._plan.steps:
+            if not failed and told.logs_kept:
+                self._site.clean()
+            elif failed and told.after.staging.leftovers:
+                self._site.notes.append(
+                    f"{told.after.staging.path} and the task stay for the next run, or for server.cleanup()"
+                )
+        return Outcome(
+            host=self._site.host,
+            message=told.message or "nothing was left to do",
+            changed=told.changed,
+            restart_pending=verification.restart_pending,
+            steps=tuple(told.steps),
+            blocked=tuple(str(reason) for reason in self._plan.blocked),
+            verification=verification,
+            evidence=tuple(told.evidence),
+            plan_digest=self._plan.digest,
+            before=before.wsus.dll_version,
+            after=told.after.wsus.dll_version,
+            notes=tuple(self._site.notes),
+        )
+
+
+def _at_work(host: str, job: str) -> RefusedByServerError:
+    """A job of another kind: neither joined nor doubled."""
+    return RefusedByServerError(
+        f"a job of another kind is at work on the server: {printable(job, 120)}",
+        host=host,
+        phase="apply",
+        hint="let it end (it goes on by itself, and nothing is started beside it), then plan again",
+    )

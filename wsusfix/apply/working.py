@@ -1,0 +1,257 @@
+"""What the work on one server has at hand, and the shape every kind of work has.
+
+A :class:`Work` carries out one kind of step as one kind of job: which parameters the job takes, when the server has
+settled after it, and how its end is said.  It refuses to know in which order steps come: that is the engine's business.
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+
+from wsusfix import advisory
+from wsusfix.errors import DeadlineError, NotReachedError, ScriptError, WsusFixError
+from wsusfix.events import Note, Observer, PhaseBegun
+from wsusfix.facts import HostFacts
+from wsusfix.options import Timeouts
+from wsusfix.plan import Plan, Step
+from wsusfix.present import bytes_text
+from wsusfix.remote import job as jobs
+from wsusfix.remote.job import Cleanup, Job, Left
+from wsusfix.results import Check, JobEvidence, StepStatus, Verification
+from wsusfix.scripts.contracts import JobPhase
+from wsusfix.verify import SERVICE_CHECK, verify
+
+if TYPE_CHECKING:
+    from wsusfix.remote.session import Session
+
+__all__ = [
+    "EVENT_SOURCE",
+    "NEVER_BEGAN",
+    "Ended",
+    "Site",
+    "Work",
+    "exit_code_of",
+    "explained",
+    "last_phase",
+    "missing_services",
+]
+
+#: Under this name the jobs write into the server's Application event log.
+EVENT_SOURCE: Final = "wsusfix"
+#: For which services that the work stopped are given time to come back, in seconds.
+_SERVICES_BACK: Final = 60.0
+#: Between two looks at a server that is not yet as it is to be: first and longest pause, in seconds.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended, said for people: what became of the step, why, and what to do next."""
+
+    status: StepStatus
+    why: str
+    hint: str = ""
+
+
+NEVER_BEGAN: Final = Ended(
+    StepStatus.FAILED,
+    "the scheduled task never began, and the job was given up",
+    "is the Task Scheduler service running, and does policy let SYSTEM run PowerShell? then run again",
+)
+
+
+@dataclass
+class Site:
+    """One server being worked on: the plan, the session, how to look at it anew, and what there is to note."""
+
+    plan: Plan
+    session: Session
+    look: Callable[[], HostFacts]
+    timeouts: Timeouts
+    tell: Observer
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        """The name the server is asked by."""
+        return self.plan.host
+
+    def audit(self, before: HostFacts, more: str = "") -> str:
+        """Say who asked for what, for the server's event log."""
+        session = before.session
+        asked = f"asked by {session.account} ({session.sid}, {session.authentication}); plan {self.plan.digest}"
+        return f"{asked}; {more}" if more else asked
+
+    def collect(self, job: Job) -> Left | None:
+        """Bring back the logs; ``None`` when they cannot be read, and then they stay where they are."""
+        self.tell(PhaseBegun(self.host, "collect"))
+        try:
+            return jobs.collect(self.session, job.job_id)
+        except ScriptError as error:
+            self.notes.append(f"the job's logs could not be read and stay on the server: {error}")
+            return None
+
+    def clean(self) -> None:
+        """Remove task and staging; failing to is worth a note, not the loss of an outcome."""
+        self.tell(PhaseBegun(self.host, "cleanup"))
+        try:
+            cleaned = jobs.cleanup(self.session, self.timeouts)
+        except WsusFixError as error:
+            self.notes.append(f"cleanup failed: {error}")
+            self.tell(Note(self.host, "cleanup", str(error)))
+            return
+        self.note_remaining(cleaned)
+
+    def note_remaining(self, cleaned: Cleanup) -> None:
+        """Note what could not be removed."""
+        if not cleaned.clean:
+            self.notes.append("left on the server: " + ", ".join(cleaned.remaining))
+
+    def evidence(self, job: Job, before: HostFacts, left: Left | None, package_sha256: str = "") -> JobEvidence:
+        """Return what is kept of a job of any kind."""
+        session = before.session
+        return JobEvidence(
+            job_id=job.job_id,
+            kind=job.kind,
+            account=session.account,
+            account_sid=session.sid,
+            authentication=session.authentication,
+            plan_digest=self.plan.digest,
+            package_sha256=package_sha256,
+            command_line=job.value("command_line"),
+            signature=job.value("signature"),
+            signer=job.value("signer"),
+            signed_at=job.value("signed_at"),
+            exit_code=exit_code_of(job),
+            dll_before=job.value("dll_before"),
+            dll_after=job.value("dll_after"),
+            event_logged=job.value("event_logged").lower() == "true",
+            server_clock=job.last.time if job.last else "",
+            controller_clock=datetime.now(timezone.utc).replace(microsecond=0),
+            steps=job.steps,
+            logs=left.logs if left is not None else (),
+            log_tail=left.log_tail if left is not None else "",
+        )
+
+    def settled(
+        self,
+        before: HostFacts,
+        *,
+        seconds: float = _SERVICES_BACK,
+        restarts: bool = False,
+        waits: Callable[[Verification], bool] | None = None,
+    ) -> tuple[HostFacts, Verification]:
+        """Look at the server after a job; while it restarts by itself, or services come back, look again.
+
+        Args:
+            before: the facts before the job.
+            seconds: how long services are given to come back.
+            restarts: whether the server restarts, and may not be reached for a while.
+            waits: what else is waited for.
+        """
+        deadline = time.monotonic() + (self.timeouts.lost if restarts else min(self.timeouts.lost, seconds))
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                after = self.look()
+            except WsusFixError as error:
+                error.phase = "verify"
+                gone = isinstance(error, NotReachedError | DeadlineError)
+                if not (restarts and gone and error.retryable) or time.monotonic() + pause > deadline:
+                    raise
+            else:
+                verification = verify(after, before)
+                unsettled = waits is not None and waits(verification)
+                if not (unsettled or missing_services(verification)) or time.monotonic() + pause > deadline:
+                    return after, verification
+                self.tell(Note(self.host, "verify", "not settled yet, looking again"))
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+S = TypeVar("S", bound=Step)
+
+
+class Work(abc.ABC, Generic[S]):
+    """How one kind of step is carried out, as one kind of job.
+
+    Args:
+        step: as the plan has it.
+        site: the server it is done on.
+    """
+
+    #: Name of the job's script, which is the job's kind.
+    kind: ClassVar[str]
+
+    def __init__(self, step: S, site: Site) -> None:
+        self.step, self.site = step, site
+
+    def reached(self, facts: HostFacts) -> str:
+        """Say why the step needs nothing any more, ``""`` when it is to be done.  Asked before it would be begun."""
+        return ""
+
+    @abc.abstractmethod
+    def parameters(self, before: HostFacts) -> Mapping[str, Any]:
+        """Bring to the server what the job needs, and return the parameters of its script."""
+
+    def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
+        """Look at the server after the job, until it stands as it will."""
+        return self.site.settled(before)
+
+    @abc.abstractmethod
+    def ended(self, job: Job, verification: Verification) -> Ended:
+        """Say how the job ended; what the server is like counts for more than what the job said."""
+
+    def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
+        """Return what is kept of the job."""
+        return self.site.evidence(job, before, left)
+
+    def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
+        """Whether the job changed anything of the server's software."""
+        return True
+
+    @abc.abstractmethod
+    def message(self, ended: Ended, verification: Verification) -> str:
+        """Say in a few words what came of it, when it is the last step of the road."""
+
+
+def last_phase(job: Job) -> str:
+    """Return the phase before the end: where it failed."""
+    begun = [step.phase.value for step in job.steps if step.phase is not JobPhase.FINISHED]
+    return begun[-1] if begun else "job"
+
+
+def exit_code_of(job: Job) -> int | None:
+    """Return the exit code that the job told of what it ran."""
+    text = job.value("exit_code")
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 12 else None
+
+
+def missing_services(verification: Verification) -> tuple[Check, ...]:
+    """Return the services that ran before and do not now, where nothing else is wrong."""
+    wrong = tuple(check for check in verification.checks if check.decides and not check.ok)
+    return wrong if all(check.name.startswith(SERVICE_CHECK) for check in wrong) else ()
+
+
+def explained(ended: Ended, after: HostFacts) -> Ended:
+    """Add to a failure what the server's state says about it."""
+    if ended.status is not StepStatus.FAILED:
+        return ended
+    policy = after.session.execution_policy
+    if ended is NEVER_BEGAN and policy.lower() in advisory.BLOCKING_POLICIES:
+        why = f"{ended.why}: group policy sets the execution policy {policy}"
+        return Ended(
+            ended.status, why, "have the policy set to RemoteSigned while this server is mended, then run again"
+        )
+    free = min(after.staging.free, after.staging.system_free)
+    if free < advisory.STAGING_RESERVE:
+        why = f"{ended.why}; only {bytes_text(free)} are free on the server's drive"
+        return Ended(ended.status, why, f"make room there; {ended.hint}" if ended.hint else "make room there")
+    return ended

@@ -1,0 +1,168 @@
+"""``start_job.ps1``, ``poll_job.ps1``, ``collect_job.ps1`` and ``cleanup.ps1`` told once more in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from wsusfix.lab.behaviours.shared import (
+    ABSENT,
+    Answer,
+    Parameters,
+    add_claim,
+    add_state,
+    job_folder,
+    job_standing,
+    newest_claim,
+    newest_job,
+    numbers_of,
+    refused_answer,
+    staging_path,
+    staging_refusal,
+    tree_files,
+    whole_states,
+)
+from wsusfix.lab.filesystem import WindowsError_
+from wsusfix.lab.windows import SimulatedWindows
+from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal
+
+__all__ = ["INSTALL_LOG", "cleanup", "collect_job", "poll_job", "start_job"]
+
+#: What the installer of the update is told to write; the log that is shown, where it is there.
+INSTALL_LOG: Final = "install.log"
+
+
+def start_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``start_job.ps1``: start a job as SYSTEM, or name the one that runs already."""
+    staging = staging_path(windows, parameters["staging_name"])
+    job_id, kind = parameters["job_id"], parameters["job_kind"]
+    folder = job_folder(staging, job_id)
+    answer: Answer = {"refused": "", "detail": "", "job_id": job_id, "job_kind": kind, "joined": False}
+    refusal = staging_refusal(windows, staging)
+    if refusal == ABSENT:
+        windows.new_closed_folder(staging)
+        refusal = windows.get_folder_trust(staging)
+    if refusal:
+        return refused_answer(answer, refusal, staging)
+    free = windows.get_free_space(staging)
+    if int(free) < 1_048_576 + 2 * len(parameters["job_script"]):
+        return refused_answer(answer, Refusal.NO_SPACE, f"bytes free: {free}")
+    # A job that was asked for before is not started again: the answer was lost.
+    if newest_claim(windows, staging, job_id) is not None:
+        return {**answer, "joined": True}
+    windows.remove_tree(folder)
+    while True:
+        numbers = numbers_of(windows, f"{staging}\\jobs", ".claim")
+        newest = newest_job(windows, staging)
+        job = job_standing(windows, staging, newest, parameters["start_seconds"])
+        if _joins(windows, staging, newest, job.status):
+            windows.remove_tree(folder)
+            return {**answer, "job_id": newest, "job_kind": job.kind, "joined": True}
+        if not windows.test_folder(folder):
+            windows.new_plain_folder(f"{folder}\\state")
+            windows.new_plain_folder(f"{folder}\\temp")
+            windows.add_script_file(f"{folder}\\job.ps1", parameters["job_script"])
+            windows.save_parameters(f"{folder}\\parameters.xml", parameters["job_parameters"])
+            found = windows.get_file_sha256(f"{folder}\\job.ps1") or ""
+            if found != parameters["job_sha256"]:
+                windows.remove_tree(folder)
+                return refused_answer(answer, Refusal.JOB_SCRIPT_CHANGED, found)
+        if add_claim(windows, staging, numbers[-1] + 1 if numbers else 1, job_id, kind):
+            break
+    trouble = windows.register_system_task(parameters["task_name"], f"{folder}\\job.ps1")
+    refused = Refusal.TASK_NOT_CREATED
+    if not trouble:
+        trouble = windows.start_system_task(parameters["task_name"])
+        refused = Refusal.TASK_NOT_STARTED
+    # The claim is given back, unless the job began all the same.
+    if trouble and add_state(windows, folder, JobPhase.ABANDONED):
+        return refused_answer(answer, refused, trouble)
+    return answer
+
+
+def _joins(windows: SimulatedWindows, staging: str, newest: str, status: JobStatus) -> bool:
+    """Whether the newest job runs or is about to; one that never started is kept from starting late."""
+    if status is JobStatus.NEVER_STARTED:
+        return not add_state(windows, job_folder(staging, newest), JobPhase.ABANDONED)
+    return status in (JobStatus.CLAIMED, JobStatus.RUNNING)
+
+
+def poll_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``poll_job.ps1``: how a job stands, and its newer states."""
+    staging = staging_path(windows, parameters["staging_name"])
+    folder = job_folder(staging, parameters["job_id"])
+    answer: Answer = {
+        "kind": "",
+        "status": "none",
+        "states": "",
+        "last": parameters["after"],
+        "clock": windows.get_clock(),
+    }
+    if windows.get_folder_trust(staging):
+        return answer
+    # First the status, then the states: an end that is told is among them, or comes with the next question.
+    job = job_standing(windows, staging, parameters["job_id"], parameters["start_seconds"])
+    lines: list[str] = []
+    length = 0
+    for number, text in whole_states(windows, folder, parameters["after"]):
+        length += len(text) + 20
+        if length > 200_000:
+            break
+        lines += [f"number={number}", text]
+        answer["last"] = number
+    return {**answer, "kind": job.kind, "status": job.status.value, "states": "\n".join(lines)}
+
+
+def collect_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``collect_job.ps1``: tail and hashes of the logs that a job left."""
+    staging = staging_path(windows, parameters["staging_name"])
+    folder = job_folder(staging, parameters["job_id"])
+    answer: Answer = {"log_tail": "", "logs": ""}
+    if windows.get_folder_trust(staging):
+        return answer
+    names = [INSTALL_LOG] if windows.test_file(f"{folder}\\{INSTALL_LOG}") else []
+    logs = [name for name in tree_files(windows, f"{folder}\\temp", "temp\\") if name.lower().endswith(".log")]
+    lines, shown, longest = [], "", 0
+    for name in (names + logs)[:500]:
+        path = f"{folder}\\{name}"
+        length = int(windows.get_file_length(path) or 0)
+        lines.append(f"{windows.get_file_sha256(path)} {length} {name}")
+        if length > longest and shown != INSTALL_LOG:
+            longest, shown = length, name
+    answer["logs"] = "\n".join(lines)
+    if shown:
+        answer["log_tail"] = windows.read_file_tail(f"{folder}\\{shown}", parameters["tail"])
+    return answer
+
+
+def cleanup(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``cleanup.ps1``: remove the task and everything of wsusfix, unless a job runs."""
+    staging = staging_path(windows, parameters["staging_name"])
+    answer: Answer = {"refused": "", "detail": "", "removed": "", "remaining": ""}
+    refusal = staging_refusal(windows, staging)
+    if refusal not in ("", ABSENT):
+        return refused_answer(answer, refusal, staging)
+    if not refusal:
+        newest = newest_job(windows, staging)
+        job = job_standing(windows, staging, newest, parameters["start_seconds"])
+        if _joins(windows, staging, newest, job.status):
+            return refused_answer(answer, Refusal.JOB_RUNNING, newest)
+    removed = [parameters["task_name"]] if windows.remove_system_task(parameters["task_name"]) else []
+    if not refusal:
+        for attempt in range(3):
+            if not windows.test_folder(staging):
+                break
+            if attempt:
+                windows.wait_seconds(1)
+            try:
+                windows.remove_tree(staging)
+            except WindowsError_ as error:
+                answer["detail"] = error.message
+        if windows.test_folder(staging):
+            left = [staging, *tree_files(windows, staging, f"{staging}\\")]
+            answer["remaining"] = "\n".join(left[:500])
+        else:
+            answer["detail"] = ""
+            removed.append(staging)
+    answer["removed"] = "\n".join(removed)
+    return answer

@@ -1,0 +1,247 @@
+"""What the behaviours share: ``jobs.ps1`` told once more in Python, over the same primitives.
+
+It refuses to touch a machine in any other way than through :class:`~wsusfix.lab.windows.SimulatedWindows`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from wsusfix.lab.filesystem import WindowsError_
+from wsusfix.lab.windows import SimulatedWindows
+from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal
+
+__all__ = [
+    "ABSENT",
+    "Answer",
+    "Behaviour",
+    "JobBehaviour",
+    "Parameters",
+    "Standing",
+    "add_claim",
+    "add_state",
+    "age_seconds",
+    "alive",
+    "from_lines",
+    "job_folder",
+    "job_standing",
+    "newest_claim",
+    "newest_job",
+    "numbers_of",
+    "one_line",
+    "package_folder",
+    "package_path",
+    "refused_answer",
+    "segment_name",
+    "staging_path",
+    "staging_refusal",
+    "tree_files",
+    "whole_segments",
+    "whole_states",
+]
+
+Answer = dict[str, Any]
+Parameters = Mapping[str, Any]
+#: Answers a script that is sent over a session.
+Behaviour = Callable[[SimulatedWindows, Parameters, Iterator[object]], Answer]
+#: Does the work of a script that a task runs; it is given the job's folder.
+JobBehaviour = Callable[[SimulatedWindows, str], None]
+
+#: There is no staging folder yet.
+ABSENT: Final = "absent"
+_SEGMENT: Final = re.compile(r"(\d{12})-(\d{1,12})\.seg")
+_NUMBERED: Final = re.compile(r"\d{5}\.[a-z]+")
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def staging_path(windows: SimulatedWindows, name: str) -> str:
+    """Where everything of a run lies."""
+    return f"{windows.get_windows_directory()}\\{name}"
+
+
+def staging_refusal(windows: SimulatedWindows, staging: str) -> str:
+    """``""`` when the folder is there and closed; ``absent`` is for the caller to judge."""
+    if not windows.get_session_identity()["administrator"]:
+        return Refusal.NOT_ADMINISTRATOR.value
+    return windows.get_folder_trust(staging)
+
+
+def package_folder(staging: str, sha256: str) -> str:
+    """Where one file and its segments lie."""
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise WindowsError_(f"not a SHA-256 in lower case: {sha256}")
+    return f"{staging}\\files\\{sha256[:16]}"
+
+
+def package_path(folder: str, name: str) -> str:
+    """Where the whole file lies."""
+    if re.search(r'[\\/:*?"<>|]', name) or name in ("", ".."):
+        raise WindowsError_(f"not a plain file name: {name}")
+    return f"{folder}\\{name}"
+
+
+def segment_name(offset: int, length: int) -> str:
+    """The name of the file that holds a segment."""
+    return f"{offset:012d}-{length}.seg"
+
+
+def whole_segments(windows: SimulatedWindows, folder: str) -> list[tuple[int, int, str]]:
+    """The whole segments, by offset: offset, length, path."""
+    found = []
+    for name in windows.get_folder_entries(f"{folder}\\parts"):
+        match = _SEGMENT.fullmatch(name)
+        path = f"{folder}\\parts\\{name}"
+        length = windows.get_file_length(path) if match else None
+        if match and length is not None and int(length) == int(match.group(2)):
+            found.append((int(match.group(1)), int(length), path))
+    return found
+
+
+def tree_files(windows: SimulatedWindows, folder: str, prefix: str = "") -> list[str]:
+    """Every file below *folder*, as a path relative to it."""
+    found = []
+    for name in windows.get_folder_entries(folder):
+        inner = f"{folder}\\{name}"
+        if not windows.test_folder(inner):
+            found.append(prefix + name)
+        elif not windows.test_reparse_point(inner):
+            found += tree_files(windows, inner, f"{prefix}{name}\\")
+    return found
+
+
+def age_seconds(since: str, now: str) -> float:
+    """Seconds between two times, without a sign."""
+    begin, end = (datetime.strptime(text, _TIME) for text in (since, now))
+    return abs((end - begin).total_seconds())
+
+
+def from_lines(text: str | None) -> dict[str, str] | None:
+    """Lines of ``key=value``; ``None`` when the last line is not ``end``: then it is not whole."""
+    lines = (text or "").replace("\r", "").rstrip("\n").split("\n")
+    if lines[-1] != "end":
+        return None
+    return dict(line.split("=", 1) for line in lines if line.find("=") > 0)
+
+
+def one_line(value: object) -> str:
+    """A value as one line of a state says it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).replace("\r", " ").replace("\n", " ").strip()[:2000]
+
+
+def numbers_of(windows: SimulatedWindows, folder: str, ending: str) -> list[int]:
+    """The numbers of the files 00001.txt, 00002.txt, ... in order."""
+    names = windows.get_folder_entries(folder)
+    return [int(name[:5]) for name in names if _NUMBERED.fullmatch(name) and name[5:] == ending]
+
+
+def job_folder(staging: str, job_id: str) -> str:
+    """Where everything of one job lies."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", job_id):
+        raise WindowsError_(f"not the name of a job: {job_id}")
+    return f"{staging}\\jobs\\{job_id}"
+
+
+def add_state(windows: SimulatedWindows, folder: str, phase: JobPhase, **values: object) -> bool:
+    """Write the next state; of the first one, which is the job's token, tell whether it was still to be had."""
+    own = windows.get_own_process()
+    lines = {"phase": phase.value, "time": windows.get_clock(), **own, **values}
+    text = "".join(f"{key}={one_line(value)}\n" for key, value in lines.items()) + "end\n"
+    for _ in range(10):
+        numbers = numbers_of(windows, f"{folder}\\state", ".txt")
+        if phase in (JobPhase.STARTED, JobPhase.ABANDONED) and numbers:
+            return False
+        number = numbers[-1] + 1 if numbers else 1
+        if windows.add_text_file(f"{folder}\\state\\{number:05d}.txt", text):
+            return True
+    raise WindowsError_(f"no state can be written in {folder}")
+
+
+def whole_states(windows: SimulatedWindows, folder: str, after: int = 0) -> list[tuple[int, str]]:
+    """The whole states that are newer, in order: number and text."""
+    found = []
+    for number in numbers_of(windows, f"{folder}\\state", ".txt"):
+        if number > after:
+            text = windows.read_text_file(f"{folder}\\state\\{number:05d}.txt")
+            if text is not None and from_lines(text) is not None:
+                found.append((number, text.replace("\r", "").rstrip("\n")))
+    return found
+
+
+def add_claim(windows: SimulatedWindows, staging: str, number: int, job_id: str, kind: str) -> bool:
+    """Take a number for a job; whether it was still to be had."""
+    text = f"job_id={job_id}\nkind={one_line(kind)}\ntime={windows.get_clock()}\nend\n"
+    return windows.add_text_file(f"{staging}\\jobs\\{number:05d}.claim", text)
+
+
+def newest_claim(windows: SimulatedWindows, staging: str, job_id: str = "") -> dict[str, str] | None:
+    """The newest claim, or the newest of one job."""
+    for number in reversed(numbers_of(windows, f"{staging}\\jobs", ".claim")):
+        path = f"{staging}\\jobs\\{number:05d}.claim"
+        values = from_lines(windows.read_text_file(path))
+        for _ in range(10):
+            if values is not None:
+                break
+            windows.wait_seconds(0.2)
+            values = from_lines(windows.read_text_file(path))
+        if values is not None and job_id in ("", values.get("job_id")):
+            return values
+    return None
+
+
+def newest_job(windows: SimulatedWindows, staging: str) -> str:
+    """The id of the newest job, ``""`` when there is none."""
+    return (newest_claim(windows, staging) or {}).get("job_id", "")
+
+
+def alive(windows: SimulatedWindows, pid: str, created: str) -> bool:
+    """Whether that very process lives; a time that cannot be told is a doubt, and in doubt it lives."""
+    found = windows.get_process_created(int(pid)) if pid else None
+    return found is not None and (found == created or "" in (found, created))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a job stands: of which kind it is, its status, and the phase and number of its last state."""
+
+    kind: str = ""
+    status: JobStatus = JobStatus.NONE
+    phase: str = ""
+    last: int = 0
+
+
+def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_seconds: int) -> Standing:
+    """Tell how a job stands, by its claim, its states and the processes that live."""
+    claim = newest_claim(windows, staging, job_id) if job_id else None
+    if claim is None:
+        return Standing()
+    kind = claim.get("kind", "")
+    folder = job_folder(staging, job_id)
+    states = whole_states(windows, folder)
+    if not states:
+        age = age_seconds(claim["time"], windows.get_clock())
+        return Standing(kind, JobStatus.NEVER_STARTED if age > start_seconds else JobStatus.CLAIMED)
+    number, text = states[-1]
+    values = from_lines(text) or {}
+    phase = values.get("phase", "")
+    if phase in (JobPhase.FINISHED.value, JobPhase.ABANDONED.value):
+        return Standing(kind, JobStatus.FINISHED, phase, number)
+    lives = (
+        alive(windows, values.get("pid", ""), values.get("created", ""))
+        or alive(windows, values.get("child_pid", ""), values.get("child_created", ""))
+        or windows.test_folder_process(staging)
+    )
+    if not lives and whole_states(windows, folder, number):
+        # It wrote its end and went between the two looks: what is told is looked at anew.
+        return job_standing(windows, staging, job_id, start_seconds)
+    return Standing(kind, JobStatus.RUNNING if lives else JobStatus.INTERRUPTED, phase, number)
+
+
+def refused_answer(answer: Answer, refusal: Refusal | str, detail: str) -> Answer:
+    """The answer of a script that does not do what it was asked to."""
+    return {**answer, "refused": str(getattr(refusal, "value", refusal)), "detail": detail}

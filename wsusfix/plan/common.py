@@ -1,0 +1,65 @@
+"""What the roads of a plan share: a reason in the way, and the looks at a server that every step needs.
+
+Pure functions over facts; they know no step in particular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from wsusfix import advisory
+from wsusfix.facts import HostFacts
+from wsusfix.present import Presentable
+from wsusfix.scripts.contracts import StagingState
+
+__all__ = ["Blocked", "job_obstacles", "leftover_warnings", "session_obstacles"]
+
+
+@dataclass(frozen=True, repr=False)
+class Blocked(Presentable):
+    """One reason why a plan cannot be carried out, and what would unblock it."""
+
+    reason: str
+    unblock: str
+
+    def _summary(self) -> str:
+        return self.reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; to unblock: {self.unblock}"
+
+
+def session_obstacles(facts: HostFacts) -> Iterator[Blocked]:
+    """Yield what keeps this account from starting a job as SYSTEM."""
+    if not facts.session.administrator:
+        yield Blocked(
+            f"{facts.session.account} is not an administrator of the server",
+            "use an administrator's account; a local one other than the built-in Administrator gets a filtered token "
+            "over the network unless LocalAccountTokenFilterPolicy is 1",
+        )
+    if facts.session.execution_policy.lower() in advisory.BLOCKING_POLICIES:
+        yield Blocked(
+            f"group policy sets the execution policy {facts.session.execution_policy}, which stops the job's script",
+            "have the policy set to RemoteSigned for this server while it is mended, or install the update by hand",
+        )
+    if facts.staging.state is StagingState.REFUSED:
+        yield Blocked(
+            f"the folder {facts.staging.path} is not closed as it must be: {facts.staging.detail}",
+            "find out who made it, remove it by hand, and run again",
+        )
+
+
+def job_obstacles(facts: HostFacts, kinds: Collection[str]) -> Iterator[Blocked]:
+    """Yield the job at work that is of none of the *kinds* of a road: neither joined, nor another begun beside it."""
+    if facts.job is not None and facts.job.active and facts.job.kind not in kinds:
+        yield Blocked(
+            f"a job of another kind is at work on the server: {facts.job}",
+            "let it end (it goes on by itself, and nothing is started beside it), then plan again",
+        )
+
+
+def leftover_warnings(facts: HostFacts) -> Iterator[str]:
+    """Say that an earlier run left something behind."""
+    if facts.staging.leftovers:
+        yield f"an earlier run left {facts.staging.leftovers} files in {facts.staging.path}: applying removes them"
