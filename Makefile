@@ -42,7 +42,7 @@ test-unit: $(VENV)/.installed
 
 test-wire: $(VENV)/.installed
 	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest -q -p no:cacheprovider \
-	  tests/wire tests/pwsh tests/live $(PYTEST_ARGS)
+	  tests/wire tests/ansible tests/pwsh tests/live $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -1,0 +1,143 @@
+"""What both modules share: the argument spec, the way to the library, and how its errors become failures.
+
+It runs on the controller.  It decides nothing: what a server is and what is done about it are the library's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+try:
+    import wsusfix
+    from wsusfix.present import printable
+except ImportError:
+    WITHOUT_LIBRARY: str | None = traceback.format_exc()
+else:
+    WITHOUT_LIBRARY = None
+
+#: Fields of wsusfix.Timeouts.
+TIMEOUTS = (
+    "connect",
+    "operation",
+    "script",
+    "opening",
+    "upload",
+    "assemble",
+    "start",
+    "busy",
+    "signature",
+    "still",
+    "job",
+    "lost",
+)
+
+
+def _or_environment(name: str) -> tuple[object, list[str]]:
+    return env_fallback, [f"WSUSFIX_{name.upper()}"]
+
+
+#: How a server is reached: the fields of wsusfix.Credentials and wsusfix.Connection.
+CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "host": {"type": "str", "required": True},
+    "username": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "port": {"type": "int"},
+    "ssl": {"type": "bool", "default": False},
+    "auth": {"type": "str", "choices": ["negotiate", "kerberos", "ntlm"], "default": "negotiate"},
+    "encryption": {"type": "str", "choices": ["always", "auto"], "default": "always"},
+    "ca_cert": {"type": "path"},
+    "proxy": {"type": "str"},
+    "timeouts": {"type": "dict", "options": {name: {"type": "float"} for name in TIMEOUTS}},
+}
+for _name, _argument in CONNECTION_ARGUMENTS.items():
+    _argument["fallback"] = _or_environment(_name)
+
+#: What the operator chooses: the fields of wsusfix.Options.
+OPTION_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "package": {"type": "path"},
+    "package_sha256": {"type": "str"},
+    "package_arguments": {"type": "list", "elements": "str"},
+    "vouch_for_package": {"type": "bool", "default": False},
+    "accept_unverifiable_signature": {"type": "bool", "default": False},
+}
+
+ARGUMENTS = {**CONNECTION_ARGUMENTS, **OPTION_ARGUMENTS}
+
+
+class Told:
+    """What is known of a server so far: it goes into the result, whether the module ends well or not."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.values: dict[str, Any] = {"changed": False, "host": module.params["host"]}
+
+    def fail(self, message: str, **more: Any) -> None:
+        """End the module with a failure, beside everything that is known."""
+        self.module.fail_json(msg=printable(message, 2000), **{**self.values, **more})
+
+    def end(self, **more: Any) -> None:
+        """End the module well."""
+        self.module.exit_json(**{**self.values, **more})
+
+    def warn(self, *texts: str) -> None:
+        """Show what is worth knowing and is no failure."""
+        for text in texts:
+            self.module.warn(printable(f"{self.values['host']}: {text}", 1000))
+
+    def diagnosis(self, diagnosis: wsusfix.Diagnosis) -> None:
+        """Take down what the server is."""
+        self.values.update(
+            verdict=diagnosis.verdict.value,
+            exposed=diagnosis.exposed,
+            observed=diagnosis.observed.value,
+            restart_pending=diagnosis.facts.restart.concerns(diagnosis.facts.wsus.dll_path),
+            diagnosis=diagnosis.to_dict(),
+        )
+
+    def plan(self, plan: wsusfix.Plan) -> None:
+        """Take down what the server is and what would be done; the plan's own copy of the diagnosis is left out."""
+        self.diagnosis(plan.diagnosis)
+        self.values["plan"] = {
+            **{name: value for name, value in plan.to_dict().items() if name != "diagnosis"},
+            "text": str(plan),
+        }
+        self.warn(*plan.warnings)
+
+
+@contextlib.contextmanager
+def library(module: AnsibleModule) -> Iterator[Told]:
+    """Hold the block to one end: every error of the library becomes a failure with its sentence and its hint."""
+    if WITHOUT_LIBRARY is not None:
+        module.fail_json(msg=missing_required_lib("wsusfix"), exception=WITHOUT_LIBRARY)
+    told = Told(module)
+    try:
+        yield told
+    except wsusfix.WsusFixError as error:
+        told.fail(str(error.at(host=module.params["host"])), error=error.to_dict())
+
+
+def chosen(parameters: Mapping[str, Any]) -> wsusfix.Options:
+    """Return what the operator chose.
+
+    Raises:
+        UsageError: a value that cannot mean anything.
+    """
+    given = {name: parameters[name] for name in OPTION_ARGUMENTS}
+    return wsusfix.Options(**{name: value for name, value in given.items() if value is not None})
+
+
+def connect(parameters: Mapping[str, Any], **more: Any) -> wsusfix.WsusServer:
+    """Connect to the server that the parameters name.
+
+    Raises:
+        WsusFixError: see :func:`wsusfix.connect`.
+    """
+    reach = {name: parameters[name] for name in CONNECTION_ARGUMENTS if name != "timeouts"}
+    timeouts = parameters["timeouts"] or {}
+    given = {name: value for name, value in timeouts.items() if value is not None}
+    return wsusfix.connect(**reach, timeouts=wsusfix.Timeouts(**given), **more)

@@ -1,0 +1,279 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: MIT
+"""Mends one WSUS server, proves that it is without the fault, or clears away what an earlier run left."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: wsus_kb954960
+short_description: Mend a WSUS server with the fault of advisory 954960
+version_added: 0.1.0
+author: the wsusfix project (@wsusfix)
+description:
+  - Looks at a WSUS server over PowerShell remoting, makes a plan, carries it out as a detached job of the SYSTEM
+    account, and proves by the DLL's file version that the server is without the fault.
+  - Running it again is always safe. A job that runs is joined, never started twice; a server that needs nothing is left
+    alone.
+  - A plan that is blocked fails the task and says what would unblock it; nothing is changed then.
+extends_documentation_fragment:
+  - wsusfix.wsus.kb954960
+options:
+  state:
+    description:
+      - V(remediated) mends the server where it needs it, and verifies.
+      - V(verified) changes nothing, and fails unless the server is proved to be without the fault.
+      - V(cleaned) removes what an earlier run that failed has left on the server; the entry in the event log stays.
+    type: str
+    choices: [remediated, verified, cleaned]
+    default: remediated
+  consent:
+    description:
+      - That what cannot be undone may be done. The update cannot be removed again; the only way back is to uninstall
+        WSUS. Without it such a plan fails, and nothing is changed.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Diagnosis and plan are real; only carrying it out is left out.
+    support: full
+  diff_mode:
+    description: Shows the server before and after, as text; in check mode what the plan says it will be.
+    support: full
+seealso:
+  - module: wsusfix.wsus.wsus_kb954960_info
+"""
+
+EXAMPLES = r"""
+- name: Mend the server
+  wsusfix.wsus.wsus_kb954960:
+    host: "{{ ansible_host }}"
+    username: "{{ ansible_user }}"
+    password: "{{ ansible_password }}"
+    package: files/WSUS-KB954960-x64.exe
+    consent: true
+  delegate_to: localhost
+  register: mended
+
+- name: Restart it where the new DLL waits for that
+  ansible.windows.win_reboot:
+  when: mended.restart_pending
+
+- name: Fail unless it is proved to be without the fault
+  wsusfix.wsus.wsus_kb954960:
+    host: "{{ ansible_host }}"
+    username: "{{ ansible_user }}"
+    password: "{{ ansible_password }}"
+    state: verified
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+changed:
+  description: Whether anything of the server's software was changed; in check mode, whether it would be.
+  returned: always
+  type: bool
+  sample: true
+host:
+  description: The name the server was asked by.
+  returned: always
+  type: str
+  sample: wsus01.corp.example
+verdict:
+  description: What the server is afterwards; in check mode, what it is now.
+  returned: when it was reached
+  type: str
+  choices: [not_a_server, not_affected, exposed_rtm, exposed_sp1, fixed, unknown]
+  sample: fixed
+exposed:
+  description: Whether the product that was found had the fault; null when that is unknown.
+  returned: when a plan was made
+  type: bool
+  sample: true
+observed:
+  description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
+  returned: when a plan was made
+  type: str
+  sample: unknown
+restart_pending:
+  description: Whether the mended DLL waits for a restart of the server.
+  returned: when it was reached
+  type: bool
+  sample: false
+diagnosis:
+  description: The diagnosis before, as data.
+  returned: when a plan was made
+  type: dict
+  sample:
+    verdict: exposed_sp1
+plan:
+  description: The plan as data; C(text) tells it to a person, C(digest) is what was consented to.
+  returned: when a plan was made
+  type: dict
+  sample:
+    steps: [{name: InstallUpdate, irreversible: true}]
+    blocked: []
+    irreversible: true
+outcome:
+  description:
+    - What was done, as data; for each step V(done), V(skipped) or V(failed), and the evidence an auditor keeps.
+    - C(text) tells it to a person.
+  returned: when the plan was applied
+  type: dict
+  sample:
+    changed: true
+    before: 3.1.6001.65
+    after: 3.1.6001.66
+    steps: [{step: InstallUpdate, status: done}]
+verification:
+  description: The proof; what was found and what is required, and every check.
+  returned: when the plan was applied, or with O(state=verified)
+  type: dict
+  sample:
+    ok: true
+    verdict: fixed
+    found: 3.1.6001.66
+    required: 3.1.6001.66
+events:
+  description: What happened, a line for each phase.
+  returned: when the plan was applied
+  type: list
+  elements: str
+  sample: ["wsus01: upload: WSUS-KB954960-x64.exe", "wsus01: job: installed (exit code 0)"]
+removed:
+  description: What was removed from the server.
+  returned: with O(state=cleaned)
+  type: list
+  elements: str
+  sample: ['C:\\Windows\\wsusfix']
+authentication:
+  description: How the session authenticated; V(ntlm) does not prove the server's identity.
+  returned: when it was reached
+  type: str
+  sample: kerberos
+powershell_version:
+  description: The server's PowerShell.
+  returned: when it was reached
+  type: str
+  sample: "2.0"
+error:
+  description: The library's error as data; C(type), C(message), C(phase), C(hint), C(retryable).
+  returned: when the library raised one
+  type: dict
+  sample:
+    type: AuthenticationError
+    phase: connect
+    retryable: false
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.wsusfix.wsus.plugins.module_utils.kb954960 import ARGUMENTS, Told, chosen, connect, library
+
+if TYPE_CHECKING:
+    import wsusfix
+
+STATE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["remediated", "verified", "cleaned"], "default": "remediated"},
+    "consent": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    """Bring one server to the state that is asked for."""
+    module = AnsibleModule(argument_spec={**ARGUMENTS, **STATE_ARGUMENTS}, supports_check_mode=True)
+    with library(module) as told:
+        options = chosen(module.params)
+        with connect(module.params) as server:
+            told.values.update(authentication=server.authentication, powershell_version=server.powershell_version)
+            if module.params["state"] == "verified":
+                verified(told, server)
+            elif module.params["state"] == "cleaned":
+                cleaned(told, server)
+            else:
+                remediated(told, server, options)
+        told.end()
+
+
+def verified(told: Told, server: wsusfix.WsusServer) -> None:
+    """Fail unless the server is proved to be without the fault."""
+    proof = server.verify()
+    told.values.update(verdict=proof.verdict, restart_pending=proof.restart_pending, verification=proof.to_dict())
+    if not proof.ok:
+        told.fail(f"not without the fault: {proof}")
+
+
+def cleaned(told: Told, server: wsusfix.WsusServer) -> None:
+    """Remove what an earlier run has left."""
+    facts = server.facts()
+    if told.module.check_mode:
+        told.values.update(changed=facts.staging.leftovers > 0, removed=[])
+        return
+    cleanup = server.cleanup()
+    told.values.update(changed=bool(cleanup.removed), removed=list(cleanup.removed))
+    told.warn(*(f"could not be removed: {item}" for item in cleanup.remaining))
+
+
+def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options) -> None:
+    """Mend the server where it needs it."""
+    plan = server.plan(options)
+    told.plan(plan)
+    if plan.blocked:
+        told.fail("; ".join(f"blocked: {reason}" for reason in plan.blocked))
+    if told.module.check_mode:
+        told.values.update(changed=bool(plan.steps), diff=difference(before(plan), planned(plan)))
+        if plan.irreversible and not told.module.params["consent"]:
+            told.warn("the plan cannot be undone: a real run needs consent: true")
+        return
+    events: list[str] = []
+    outcome = server.apply(plan, consent=told.module.params["consent"], on_event=lambda event: note(events, event))
+    told.values.update(
+        changed=outcome.changed,
+        restart_pending=outcome.restart_pending,
+        verdict=outcome.verdict,
+        outcome={**outcome.to_dict(), "text": str(outcome)},
+        verification=None if outcome.verification is None else outcome.verification.to_dict(),
+        events=events,
+        diff=difference(before(plan), after(outcome)),
+    )
+    told.warn(*outcome.notes)
+    if not outcome.ok and not (outcome.restart_pending and not outcome.failed):
+        told.fail(str(outcome))
+
+
+def note(events: list[str], event: wsusfix.Event) -> None:
+    """Keep what an observer is told, the progress of the upload aside."""
+    if type(event).__name__ != "UploadProgress":
+        events.append(str(event))
+
+
+def difference(old: str, new: str) -> dict[str, str]:
+    """Return what ``--diff`` shows."""
+    return {"before": old, "after": new}
+
+
+def before(plan: wsusfix.Plan) -> str:
+    """Tell the server as the plan found it."""
+    return state(plan.diagnosis.verdict.value, plan.diagnosis.facts.wsus.dll_version)
+
+
+def planned(plan: wsusfix.Plan) -> str:
+    """Tell the server as the plan says it will be."""
+    if not plan.steps:
+        return before(plan)
+    steps = "".join(f"will be done: {step.name}: {step.reason}\n" for step in plan.steps)
+    return f"{steps}will be verified: {plan.proof}\n"
+
+
+def after(outcome: wsusfix.Outcome) -> str:
+    """Tell the server as it is left."""
+    return state(outcome.verdict, outcome.after) + ("a restart is pending\n" if outcome.restart_pending else "")
+
+
+def state(verdict: str, dll: object) -> str:
+    """Tell a server's state in lines that differ when it differs."""
+    return f"verdict: {verdict}\nDLL: {dll if dll is not None else 'none'}\n"
+
+
+if __name__ == "__main__":
+    main()

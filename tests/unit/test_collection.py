@@ -1,0 +1,98 @@
+"""The Ansible collection says what the library takes: no option forgotten, none invented, each documented as it is."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import wsusfix
+from wsusfix.options import AUTHENTICATIONS, ENCRYPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / "examples" / "ansible"
+PLUGINS = "ansible_collections.wsusfix.wsus.plugins"
+MODULES = ("wsus_kb954960", "wsus_kb954960_info")
+
+
+def load(name: str) -> Any:
+    """Import a file of the collection, as Ansible would name it."""
+    sys.path.insert(0, str(COLLECTIONS))
+    try:
+        return importlib.import_module(f"{PLUGINS}.{name}")
+    finally:
+        sys.path.remove(str(COLLECTIONS))
+
+
+SHARED = load("module_utils.kb954960")
+
+
+def test_the_options_of_the_library_are_those_of_the_collection() -> None:
+    assert list(SHARED.OPTION_ARGUMENTS) == [item.name for item in fields(wsusfix.Options)]
+
+
+def test_the_ways_to_reach_a_server_are_those_of_the_collection() -> None:
+    ways = {item.name for item in (*fields(wsusfix.Credentials), *fields(wsusfix.Connection))}
+    assert set(SHARED.CONNECTION_ARGUMENTS) == ways
+    assert list(SHARED.TIMEOUTS) == [item.name for item in fields(wsusfix.Timeouts)]
+    assert SHARED.CONNECTION_ARGUMENTS["auth"]["choices"] == list(AUTHENTICATIONS)
+    assert SHARED.CONNECTION_ARGUMENTS["encryption"]["choices"] == list(ENCRYPTIONS)
+
+
+def test_what_is_left_out_means_the_same_here_and_there() -> None:
+    for item in (*fields(wsusfix.Connection), *fields(wsusfix.Options)):
+        if item.name not in ("host", "timeouts"):
+            assert item.default is not MISSING
+            assert SHARED.ARGUMENTS[item.name].get("default") == item.default, item.name
+
+
+def documented(module: Any) -> dict[str, Any]:
+    """Return the options in a module's documentation, those of its fragments too."""
+    document = yaml.safe_load(module.DOCUMENTATION)
+    options: dict[str, Any] = dict(document.get("options", {}))
+    for name in document["extends_documentation_fragment"]:
+        fragment = load(f"doc_fragments.{name.rpartition('.')[2]}").ModuleDocFragment
+        options.update(yaml.safe_load(fragment.DOCUMENTATION)["options"])
+    return options
+
+
+def agree(spec: dict[str, Any], told: dict[str, Any]) -> None:
+    assert set(spec) == set(told)
+    for name, argument in spec.items():
+        assert told[name]["description"], name
+        for key in ("type", "elements", "choices", "default", "required"):
+            assert argument.get(key) == told[name].get(key), f"{name}: {key}"
+        if "fallback" in argument:
+            assert f"E({argument['fallback'][1][0]})" in " ".join(told[name]["description"]), name
+        agree(argument.get("options", {}), told[name].get("suboptions", {}))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_takes_what_its_documentation_says(name: str) -> None:
+    module = load(f"modules.{name}")
+    agree({**SHARED.ARGUMENTS, **getattr(module, "STATE_ARGUMENTS", {})}, documented(module))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_with_samples_what_it_returns(name: str) -> None:
+    told = yaml.safe_load(load(f"modules.{name}").RETURN)
+    assert all({"description", "returned", "type", "sample"} <= set(value) for value in told.values())
+
+
+def test_every_parameter_that_is_a_secret_is_marked() -> None:
+    assert [name for name, argument in SHARED.ARGUMENTS.items() if argument.get("no_log")] == ["password"]
+
+
+def test_both_modules_are_in_the_action_group() -> None:
+    runtime = yaml.safe_load((COLLECTIONS / PLUGINS.replace(".", "/") / "../meta/runtime.yml").read_text())
+    assert sorted(runtime["action_groups"]["kb954960"]) == list(MODULES)
+
+
+def test_the_collection_has_the_version_of_the_library() -> None:
+    galaxy = yaml.safe_load((COLLECTIONS / PLUGINS.replace(".", "/") / "../galaxy.yml").read_text())
+    assert galaxy["version"] == wsusfix.__version__
