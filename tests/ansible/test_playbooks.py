@@ -1,24 +1,184 @@
-"""The collection as an operator uses it: playbooks, run by the real ansible-playbook, against simulated servers."""
+"""The collection as an operator uses it: its playbooks, run by the real ansible-playbook, against simulated servers.
+
+Each start of Ansible and of a module costs about a second of a processor, so that a few runs carry all assertions.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from tests.ansible.conftest import Ansible
-from wsusfix.lab import Lab
+from tests.ansible.conftest import Ansible, Played
+from wsusfix.lab import Host, Lab
 
 pytestmark = pytest.mark.timeout(240)
 
+LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
+PLAN = "Make the plan and leave it at that"
+#: More than the forks, so that the engine has to take turns.
+MANY, FORKS = 20, 10
+STATES = ("3.0 SP1", "3.0 RTM", "3.0 SP1 KB954960", "2.0", "3.0 SP2")
+VERDICTS = ("exposed_sp1", "exposed_rtm", "fixed", "not_affected", "not_affected")
+WRONG = "Wr0ng-Geheim"
 
-def test_the_first_run_changes_and_the_second_does_not(estate: Lab, ansible: Ansible) -> None:
-    host = estate.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
-    package = estate.package("WSUS-KB954960-x64.exe")
-    ansible.inventory({"upstream": [host]}, wsus_package=str(package), wsus_consent=True)
-    first = ansible.play("wsusfix.wsus.remediate")
+
+# --- a survey of many -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def surveyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Played, list[Host], Path]:
+    """One survey of twenty servers, of which one is not there and one is asked with a wrong password."""
+    ansible = Ansible(tmp_path_factory.mktemp("survey"))
+    with Lab() as lab:
+        hosts = [
+            lab.add_server(f"wsus{number:02d}", os="Windows Server 2003", arch="x86", wsus=STATES[number % 5])
+            for number in range(MANY)
+        ]
+        hosts[18].close()
+        inventory = ansible.inventory({"wsus_upstream": hosts[:1], "wsus_downstream": hosts[1:]})
+        data = json.loads(inventory.read_text())
+        down = data["all"]["children"]["wsus"]["children"]["wsus_downstream"]["hosts"]
+        down["wsus19"]["ansible_password"] = WRONG
+        inventory.write_text(json.dumps(data))
+        sums = ansible.folder / "sums.json"
+        played = ansible.play(
+            "wsusfix.wsus.survey",
+            *("--forks", str(FORKS), "-vvv", "-e", f"wsus_survey={sums}"),
+            WSUSFIX_TIMEOUTS="connect=5,opening=2",
+        )
+        yield played, hosts, sums
+
+
+def test_twenty_servers_are_surveyed_ten_at_a_time(surveyed: tuple[Played, list[Host], Path]) -> None:
+    played, hosts, sums = surveyed
+    found = {name: each.get("verdict", "not reached") for name, each in json.loads(sums.read_text()).items()}
+    assert found == played.results["What was found"]["localhost"]["msg"]
+    assert found == {
+        **{host.name: VERDICTS[number % 5] for number, host in enumerate(hosts)},
+        "wsus18": "not reached",
+        "wsus19": "not reached",
+    }
+    assert all(host.jobs == () and host.installations == () for host in hosts)
+
+
+def test_a_server_that_is_not_there_is_told_with_what_to_do(surveyed: tuple[Played, list[Host], Path]) -> None:
+    played, _, _ = surveyed
+    told = played.of("wsus18", LOOK)
+    assert told["error"]["type"] == "RefusedError"
+    assert "winrm quickconfig" in told["msg"]
+    assert played.code != 0
+    assert "wsus18, wsus19: not reached" in played.text
+
+
+def test_a_wrong_password_is_told_and_never_shown(surveyed: tuple[Played, list[Host], Path]) -> None:
+    played, hosts, _ = surveyed
+    told = played.of("wsus19", LOOK)
+    assert told["error"]["type"] == "AuthenticationError"
+    assert "DOMAIN\\user" in told["msg"]
+    for secret in (WRONG, str(hosts[0].connection["password"])):
+        assert secret not in played.text
+        assert secret not in json.dumps(played.results)
+    assert "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in played.text, "the run was not verbose"
+
+
+def test_a_survey_tells_diagnosis_and_plan_as_data(surveyed: tuple[Played, list[Host], Path]) -> None:
+    played, _, _ = surveyed
+    sp1, rtm, fixed = (played.of(name, LOOK) for name in ("wsus00", "wsus01", "wsus02"))
+    assert sp1["diagnosis"]["facts"]["wsus"]["dll_version"] == "3.1.6001.65"
+    assert "no package was given" in sp1["plan"]["text"]
+    assert rtm["plan"]["blocked"]
+    assert fixed["plan"]["nothing"]
+    assert (sp1["exposed"], fixed["exposed"], sp1["observed"]) == (True, False, "unknown")
+    assert (sp1["authentication"], sp1["powershell_version"], sp1["changed"]) == ("ntlm", "2.0", False)
+    assert "Traceback" not in played.text
+
+
+# --- the road -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Played], dict[str, Host]]:
+    """A dry run, then twice the remediation, then the proof: in one run of Ansible, as a site playbook has it."""
+    ansible = Ansible(tmp_path_factory.mktemp("road"))
+    with Lab() as lab:
+        hosts = {name: lab.add_server(name, wsus="3.0 SP1") for name in ("top", "leaf")}
+        ansible.inventory(
+            {"wsus_upstream": [hosts["top"]], "wsus_downstream": [hosts["leaf"]]},
+            wsus_package=str(lab.package("WSUS-KB954960-x64.exe")),
+            wsus_consent=True,
+        )
+        for name in ("first", "second"):
+            site = "".join(
+                f"- ansible.builtin.import_playbook: wsusfix.wsus.{each}\n"
+                for each in (("dry_run", "remediate") if name == "first" else ("remediate", "verify"))
+            )
+            (ansible.folder / f"{name}.yml").write_text(site)
+        first = ansible.play(ansible.folder / "first.yml", "--diff")
+        yield [first, ansible.play(ansible.folder / "second.yml", "--limit", "leaf")], hosts
+
+
+def test_a_dry_run_shows_what_would_be_done(road: tuple[list[Played], dict[str, Host]]) -> None:
+    (first, _), _ = road
+    told = first.of("top", PLAN)
+    assert told["changed"] is True
+    assert "CANNOT BE UNDONE" in told["plan"]["text"]
+    assert "outcome" not in told
+    assert "-DLL: 3.1.6001.65" in first.text
+    assert "+will be done: InstallUpdate" in first.text
+    assert "+will be verified: the file version of" in first.text
+
+
+def test_the_first_run_changes_and_shows_the_difference(road: tuple[list[Played], dict[str, Host]]) -> None:
+    (first, _), hosts = road
     assert first.code == 0, first.text
-    told = first.of("wsus01", "Mend the server")
-    assert (told["changed"], told["verdict"], host.dll_version) == (True, "fixed", "3.1.6001.66")
-    second = ansible.play("wsusfix.wsus.remediate")
+    for name, host in hosts.items():
+        told = first.of(name, MEND)
+        assert (told["changed"], told["verdict"], told["restart_pending"]) == (True, "fixed", False)
+        assert told["outcome"]["evidence"]["exit_code"] == 0
+        assert told["verification"]["found"] == "3.1.6001.66"
+        assert any("installed (exit code 0)" in event for event in told["events"])
+        assert host.dll_version == "3.1.6001.66"
+    assert "-verdict: exposed_sp1" in first.text
+    assert "+verdict: fixed" in first.text
+    assert "+DLL: 3.1.6001.66" in first.text
+
+
+def test_upstream_is_mended_before_downstream_begins(road: tuple[list[Played], dict[str, Host]]) -> None:
+    _, hosts = road
+    assert hosts["top"].jobs[0].ended <= hosts["leaf"].jobs[0].started
+
+
+def test_the_second_run_changes_nothing_and_the_proof_holds(road: tuple[list[Played], dict[str, Host]]) -> None:
+    (_, second), hosts = road
     assert second.code == 0, second.text
-    assert second.of("wsus01", "Mend the server")["changed"] is False
-    assert len(host.installations) == 1
+    assert second.of("leaf", MEND)["changed"] is False
+    assert second.of("leaf", VERIFY)["verification"]["ok"] is True
+    assert [len(host.installations) for host in hosts.values()] == [1, 1]
+
+
+def test_what_is_blocked_upstream_keeps_downstream_from_being_begun(estate: Lab, ansible: Ansible) -> None:
+    top, leaf = estate.add_server("rtm", wsus="3.0 RTM"), estate.add_server("leaf", wsus="3.0 SP1")
+    variables: dict[str, Any] = {"wsus_package": str(estate.package("WSUS-KB954960-x64.exe")), "wsus_consent": True}
+    ansible.inventory({"wsus_upstream": [top], "wsus_downstream": [leaf]}, **variables)
+    played = ansible.play("wsusfix.wsus.remediate")
+    assert played.code != 0
+    told = played.of("rtm", MEND)
+    assert told["changed"] is False
+    assert "blocked: " in told["msg"]
+    assert "to unblock: " in told["msg"]
+    assert leaf.request_count == 0
+
+
+# --- the documentation ----------------------------------------------------------------------------------------------
+
+
+def test_the_documentation_of_each_module_can_be_read(ansible: Ansible) -> None:
+    names = ("wsusfix.wsus.wsus_kb954960", "wsusfix.wsus.wsus_kb954960_info")
+    code, text = ansible.run("doc", "-t", "module", *names)
+    assert code == 0, text
+    assert "WARNING" not in text
+    for word in ("package_sha256", "WSUSFIX_PASSWORD", "consent", "RETURN VALUES", "verification", "ATTRIBUTES"):
+        assert word in text, word

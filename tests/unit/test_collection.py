@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 import wsusfix
+from tests.ansible.collection import FOLDER, MODULES, load
 from wsusfix.options import AUTHENTICATIONS, ENCRYPTIONS
-
-ROOT = Path(__file__).resolve().parents[2]
-COLLECTIONS = ROOT / "examples" / "ansible"
-PLUGINS = "ansible_collections.wsusfix.wsus.plugins"
-MODULES = ("wsus_kb954960", "wsus_kb954960_info")
-
-
-def load(name: str) -> Any:
-    """Import a file of the collection, as Ansible would name it."""
-    sys.path.insert(0, str(COLLECTIONS))
-    try:
-        return importlib.import_module(f"{PLUGINS}.{name}")
-    finally:
-        sys.path.remove(str(COLLECTIONS))
-
 
 SHARED = load("module_utils.kb954960")
 
@@ -89,10 +72,10 @@ def test_every_parameter_that_is_a_secret_is_marked() -> None:
 
 
 def test_both_modules_are_in_the_action_group() -> None:
-    runtime = yaml.safe_load((COLLECTIONS / PLUGINS.replace(".", "/") / "../meta/runtime.yml").read_text())
+    runtime = yaml.safe_load((FOLDER / "meta" / "runtime.yml").read_text())
     assert sorted(runtime["action_groups"]["kb954960"]) == list(MODULES)
 
 
 def test_the_collection_has_the_version_of_the_library() -> None:
-    galaxy = yaml.safe_load((COLLECTIONS / PLUGINS.replace(".", "/") / "../galaxy.yml").read_text())
+    galaxy = yaml.safe_load((FOLDER / "galaxy.yml").read_text())
     assert galaxy["version"] == wsusfix.__version__

@@ -1,0 +1,122 @@
+"""The modules in this very process, against simulated servers: what they answer in every case that a playbook meets.
+
+Ansible's own way to hand a module its arguments in tests came with ansible-core 2.19; older ones skip.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.ansible.collection import load
+from tests.wire.servers import wait_until
+from wsusfix.lab import Host, Lab
+
+testing = pytest.importorskip("ansible.module_utils.testing", reason="needs ansible-core 2.19 or later")
+
+Asked = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Asked:
+    """Run a module with arguments, and return what it answers."""
+
+    def run(name: str = "wsus_kb954960", /, *, server: Host | None = None, check: bool = False, **more: Any) -> Any:
+        reach = {} if server is None else server.connection
+        arguments = {**reach, **more, "_ansible_check_mode": check}
+        with testing.patch_module_args(arguments), pytest.raises(SystemExit):
+            load(f"modules.{name}").main()
+        written = capsys.readouterr().out
+        assert server is None or str(server.connection["password"]) not in written
+        return json.loads(written)
+
+    return run
+
+
+def _listens(host: Host) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((host.connection["host"], host.connection["port"])) == 0
+
+
+def test_without_consent_nothing_is_changed_and_a_check_says_so(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("consent", wsus="3.0 SP1")
+    package = str(estate.package("WSUS-KB954960-x64.exe"))
+    checked = ask(server=host, package=package, check=True)
+    assert checked["changed"] is True
+    assert "consent: true" in json.dumps(checked["warnings"])
+    told = ask(server=host, package=package)
+    assert told["failed"] is True
+    assert told["error"]["type"] == "ConsentError"
+    assert told["plan"]["irreversible"] is True
+    assert host.jobs == ()
+
+
+def test_a_failed_installation_fails_with_the_reason_and_is_cleared_away_when_asked(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("failing", wsus="3.0 SP1")
+    told = ask(server=host, package=str(estate.package("WSUS-KB954960-x64.exe", exit_code=1603)), consent=True)
+    assert told["failed"] is True
+    assert "exit code 1603" in told["msg"]
+    assert told["outcome"]["evidence"]["exit_code"] == 1603
+    assert (told["changed"], told["verdict"]) == (False, "exposed_sp1")
+    assert "stay for the next run" in json.dumps(told["warnings"])
+    assert ask(server=host, state="cleaned", check=True)["changed"] is True
+    assert [path for path in host.files if "wsusfix" in path.lower()]
+    cleaned = ask(server=host, state="cleaned")
+    assert cleaned["changed"] is True
+    assert cleaned["removed"]
+    assert not [path for path in host.files if "wsusfix" in path.lower()]
+    assert ask(server=host, state="cleaned")["changed"] is False
+
+
+def test_a_restart_that_is_pending_is_no_failure_until_it_is_verified(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("restart", wsus="3.0 SP1")
+    told = ask(server=host, package=str(estate.package("WSUS-KB954960-x64.exe", exit_code=3010)), consent=True)
+    assert "failed" not in told, told["msg"]
+    assert (told["changed"], told["restart_pending"]) == (True, True)
+    assert "a restart is pending" in told["diff"]["after"]
+    proof = ask(server=host, state="verified")
+    assert proof["failed"] is True
+    assert proof["restart_pending"] is True
+    assert proof["verification"]["ok"] is False
+    host.reboot(0)
+    wait_until(lambda: _listens(host))
+    assert ask(server=host, state="verified")["verification"]["ok"] is True
+
+
+def test_what_the_library_refuses_is_a_plain_sentence(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("usage", wsus="3.0 SP1")
+    for arguments, kind in (
+        ({"package": "/no/such/file.exe"}, "PackageError"),
+        ({"package_sha256": "xyz"}, "UsageError"),
+        ({"encryption": "auto"}, "UsageError"),
+        ({"timeouts": {"job": -1}}, "UsageError"),
+        ({"password": "Wr0ng-Geheim"}, "AuthenticationError"),
+    ):
+        told = ask("wsus_kb954960_info", **{**host.connection, **arguments})
+        assert told["failed"] is True
+        assert told["error"]["type"] == kind
+        assert host.connection["host"] in told["msg"]
+        assert "Wr0ng-Geheim" not in json.dumps(told)
+
+
+def test_a_missing_parameter_comes_from_the_environment(
+    estate: Lab, ask: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = estate.add_server("environment", wsus="3.0 SP1 KB954960")
+    for name, value in {**host.connection, "timeouts": json.dumps({"script": 60, "job": 90})}.items():
+        monkeypatch.setenv(f"WSUSFIX_{name.upper()}", str(value))
+    told = ask("wsus_kb954960_info")
+    assert told["verdict"] == "fixed"
+    assert told["invocation"]["module_args"]["timeouts"]["script"] == 60
+    monkeypatch.delenv("WSUSFIX_PASSWORD")
+    assert "password" in ask("wsus_kb954960_info")["msg"]
+
+
+def test_without_the_library_the_module_says_what_to_install(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load("module_utils.kb954960"), "WITHOUT_LIBRARY", "ImportError: no wsusfix")
+    told = ask(host="wsus01", username="LAB\\admin", password="Geheim-7", state="verified")
+    assert "Failed to import the required Python library (wsusfix)" in told["msg"]
