@@ -6,6 +6,7 @@ Each start of Ansible and of a module costs about a second of a processor, so th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ WRONG = "Wr0ng-Geheim"
 
 
 @pytest.fixture(scope="module")
-def surveyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Played, list[Host], Path]:
+def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played, list[Host], Path]]:
     """One survey of twenty servers, of which one is not there and one is asked with a wrong password."""
     ansible = Ansible(tmp_path_factory.mktemp("survey"))
     with Lab() as lab:
@@ -100,7 +101,7 @@ def test_a_survey_tells_diagnosis_and_plan_as_data(surveyed: tuple[Played, list[
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Played], dict[str, Host]]:
+def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Played], dict[str, Host]]]:
     """A dry run, then twice the remediation, then the proof: in one run of Ansible, as a site playbook has it."""
     ansible = Ansible(tmp_path_factory.mktemp("road"))
     with Lab() as lab:
