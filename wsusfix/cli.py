@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if chosen.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
     try:
         return int(chosen.run(chosen))
-    except KeyboardInterrupt:
-        print("interrupted; a job that was started goes on, run again to join it", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted; a job that was started goes on, run again to join it", file=sys.stderr)
         return ExitCode.UNEXPECTED
     except (errors.UsageError, errors.PackageError) as error:
         print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)

@@ -84,6 +84,28 @@ def rows(pairs: Iterable[tuple[str, object]], *, indent: str = "  ") -> str:
     return "\n".join(f"{indent}{label:<{width}}  {value}" for label, value in kept)
 
 
+def _html_rows(data: Mapping[str, Any]) -> str:
+    """Return plain data as rows of an HTML table; what is empty is left out, what has parts of its own is folded."""
+    return "".join(
+        f"<tr><th>{html.escape(printable(name.replace('_', ' '), 80))}</th><td>{_html_value(value)}</td></tr>"
+        for name, value in data.items()
+        if value not in (None, "", [], {})
+    )
+
+
+def _html_value(value: Any) -> str:
+    match value:
+        case dict():
+            shown = html.escape(printable(", ".join(str(name).replace("_", " ") for name in value), 60))
+            return f"<details><summary>{shown}</summary><table>{_html_rows(value)}</table></details>"
+        case list():
+            return "<ul>" + "".join(f"<li>{_html_value(item)}</li>" for item in value) + "</ul>"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return "<br>".join(html.escape(printable(line, 2000)) for line in str(value).splitlines()[-40:])
+
+
 class Presentable:
     """Base of every result: a dataclass that turns into plain data, prints short in a REPL and long for a person.
 
@@ -109,5 +131,11 @@ class Presentable:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {printable(self._summary(), 160)}>"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show itself in IPython: as a person reads it, and inside of other data in a few words."""
+        inside = len(getattr(printer, "stack", ())) > 1
+        printer.text(repr(self) if cycle or inside else str(self))
+
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        caption = html.escape(printable(f"{type(self).__name__} {self._summary()}", 160))
+        return f"<table><caption>{caption}</caption>{_html_rows(self.to_dict())}</table>"

@@ -17,12 +17,13 @@ from wsusfix import plan as planning
 from wsusfix import verify as verifying
 from wsusfix.diagnosis import Diagnosis
 from wsusfix.errors import UsageError, WsusFixError
-from wsusfix.events import Note, Observer, PhaseBegun, ignore
+from wsusfix.events import Event, JobState, Note, Observer, PhaseBegun, ignore
 from wsusfix.facts import HostFacts
 from wsusfix.options import Connection, Credentials, Options, Timeouts
 from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Outcome, Verification
+from wsusfix.scripts.contracts import JobPhase
 
 if TYPE_CHECKING:
     from wsusfix.remote.job import Cleanup, Job
@@ -135,18 +136,24 @@ class WsusServer:
         Raises:
             ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was sent.
             PlanChangedError: the server is no longer as the plan found it; nothing was changed.
+            KeyboardInterrupt: Ctrl-C; its message says whether a job goes on, which it does by itself.
         """
         if not isinstance(plan, Plan) or plan.host != self.host:
             raise UsageError("this plan was made for another server", host=self.host, phase="apply")
         self._check_open("apply")
-        return applying.apply(
-            plan,
-            self._session,
-            self._look,
-            consent=consent,
-            timeouts=self._connection.timeouts,
-            on_event=on_event or self._tell,
-        )
+        watched = _Watched(on_event or self._tell)
+        try:
+            return applying.apply(
+                plan,
+                self._session,
+                self._look,
+                consent=consent,
+                timeouts=self._connection.timeouts,
+                on_event=watched,
+            )
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (f"{self.host}: interrupted; {watched.left}",)
+            raise
 
     def verify(self) -> Verification:
         """Look anew and say whether the server is without the fault. Changes nothing."""
@@ -192,6 +199,24 @@ class WsusServer:
 
         self._begin("cleanup")
         return job.cleanup(self._session, self._connection.timeouts)
+
+
+class _Watched:
+    """An observer before the caller's own, which remembers how far things went: so that Ctrl-C can say what goes on."""
+
+    def __init__(self, tell: Observer) -> None:
+        self._tell = tell
+        self.left = "no job was started; what was uploaded stays, and the next run goes on from there"
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case JobState(phase=JobPhase.FINISHED.value) | PhaseBegun(phase="collect" | "verify" | "cleanup"):
+                self.left = "the job on the server has ended; apply again to collect what it left"
+            case JobState() | PhaseBegun(phase="job") | Note(phase="job"):
+                self.left = "the job on the server goes on; server.job() tells how it stands, applying again joins it"
+            case _:
+                pass
+        self._tell(event)
 
 
 def connect(

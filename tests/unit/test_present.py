@@ -171,9 +171,17 @@ def test_a_repr_is_short_and_harmless_whatever_the_object_holds() -> None:
 
 
 def test_a_notebook_shows_text_and_never_markup() -> None:
-    shown = Thing("<script>alert('&')</script>")._repr_html_()
-    assert shown == "<pre>" + html.escape("thing <script>alert('&')</script>") + "</pre>"
+    hostile = "<script>alert('&')</script>"
+    shown = Thing(hostile)._repr_html_()
+    assert f"<td>{html.escape(hostile)}</td>" in shown
     assert "<script" not in shown
+
+
+def test_a_notebook_folds_what_has_parts_and_leaves_out_what_is_empty() -> None:
+    shown = Thing("outer", (Thing("inner\nline"),))._repr_html_()
+    assert "<li><details><summary>name, parts, length, colour</summary><table>" in shown
+    assert "<td>inner<br>line</td>" in shown
+    assert shown.count("<th>parts</th>") == 1
 
 
 def test_a_result_without_a_summary_is_told_so() -> None:

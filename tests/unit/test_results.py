@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-import html
 import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from IPython.lib import pretty
 from packaging.version import Version
 
 import wsusfix
@@ -127,9 +128,19 @@ def test_a_result_says_something_a_person_can_read(result: Presentable) -> None:
 
 
 @each
-def test_a_result_is_escaped_text_in_a_notebook(result: Presentable) -> None:
-    shown = result._repr_html_()
-    assert shown == f"<pre>{html.escape(str(result))}</pre>"
+def test_a_result_is_a_table_in_a_notebook(result: Presentable) -> None:
+    shown = ElementTree.fromstring(result._repr_html_().replace("<br>", "<br/>"))
+    assert shown.tag == "table"
+    rows = {row[0].text: "".join(row[1].itertext()) for row in shown.findall("tr")}
+    for name, value in result.to_dict().items():
+        if isinstance(value, str) and value and value.isprintable():
+            assert rows[name.replace("_", " ")] == value[:1999] + "\u2026" * (len(value) > 2000)
+
+
+@each
+def test_a_result_is_what_a_person_reads_in_ipython(result: Presentable) -> None:
+    assert pretty.pretty(result) == str(result)
+    assert pretty.pretty([result]) == f"[{result!r}]"
 
 
 @each

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 import wsusfix
 from wsusfix.lab import Host, Lab
 
@@ -129,3 +131,31 @@ def test_a_restart_in_the_middle_of_the_job_is_told_and_the_next_run_mends(lab: 
     again = mend(host, package, [])
     assert again.ok, str(again)
     assert host.dll_version == "3.1.6001.66"
+
+
+def test_ctrl_c_says_whether_a_job_goes_on_and_the_session_finds_it(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    plan_of = wsusfix.Options(package=lab.package("WSUS-KB954960-x64.exe"))
+    host.install_seconds = 1.0
+
+    def stop_at(kind: type[object], phase: str) -> Callable[[wsusfix.Event], None]:
+        def observe(event: wsusfix.Event) -> None:
+            if isinstance(event, kind) and getattr(event, "phase", "") == phase:
+                signal.raise_signal(signal.SIGINT)
+
+        return observe
+
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(plan_of)
+        for kind, phase, told in (
+            (wsusfix.PhaseBegun, "upload", "no job was started"),
+            (wsusfix.JobState, "started", "the job on the server goes on"),
+            (wsusfix.PhaseBegun, "verify", "has ended"),
+        ):
+            with pytest.raises(KeyboardInterrupt, match=told):
+                server.apply(plan, consent=True, on_event=stop_at(kind, phase))
+            job = server.job()
+            assert (job is None) == (phase == "upload")
+        outcome = server.apply(server.plan(plan_of), consent=True)
+    assert outcome.ok, str(outcome)
+    assert len(host.installations) == 1
