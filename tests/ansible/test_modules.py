@@ -60,7 +60,7 @@ def test_a_failed_installation_fails_with_the_reason_and_is_cleared_away_when_as
     told = ask(server=host, package=str(estate.package("WSUS-KB954960-x64.exe", exit_code=1603)), consent=True)
     assert told["failed"] is True
     assert "exit code 1603" in told["msg"]
-    assert told["outcome"]["evidence"]["exit_code"] == 1603
+    assert told["outcome"]["evidence"][0]["exit_code"] == 1603
     assert (told["changed"], told["verdict"]) == (False, "exposed_sp1")
     assert "stay for the next run" in json.dumps(told["warnings"])
     assert ask(server=host, state="cleaned", check=True)["changed"] is True

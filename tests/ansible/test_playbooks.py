@@ -138,7 +138,7 @@ def test_the_first_run_changes_and_shows_the_difference(road: tuple[list[Played]
     for name, host in hosts.items():
         told = first.of(name, MEND)
         assert (told["changed"], told["verdict"], told["restart_pending"]) == (True, "fixed", False)
-        assert told["outcome"]["evidence"]["exit_code"] == 0
+        assert told["outcome"]["evidence"][0]["exit_code"] == 0
         assert told["verification"]["found"] == "3.1.6001.66"
         assert any("installed (exit code 0)" in event for event in told["events"])
         assert host.dll_version == "3.1.6001.66"
