@@ -12,10 +12,16 @@ import platform
 import sys
 import time
 
-from benchmarks import diagnosis, importing, remediation, upload
+from benchmarks import diagnosis, importing, logs, remediation, upload
 from benchmarks.measure import Row, table
 
-_ALL = {"diagnosis": diagnosis.rows, "upload": upload.rows, "import": importing.rows, "remediation": remediation.rows}
+_ALL = {
+    "diagnosis": diagnosis.rows,
+    "upload": upload.rows,
+    "import": importing.rows,
+    "remediation": remediation.rows,
+    "logs": logs.rows,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

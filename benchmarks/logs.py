@@ -58,7 +58,7 @@ def _measure(megabytes: int, rounds: int) -> list[Row]:
         files, calls = _write_healthy(folder / "healthy", megabytes)
         found = [*_healthy(files, calls, megabytes, rounds), _memory(folder / "healthy", megabytes)]
         shutil.rmtree(folder / "healthy")
-        return [*found, *_worst(folder, max(1, megabytes // 50), min(rounds, 3))]
+        return [*found, *_worst(folder, max(1, min(4, megabytes // 50)), min(rounds, 3))]
 
 
 # --- healthy logs ---------------------------------------------------------------------------------------------------

@@ -26,11 +26,15 @@ __all__ = ["rows"]
 
 _MEGABYTES = 40
 
-#: What is run in a process of its own; it prints what that took. ``ru_maxrss`` is in KiB on Linux, in bytes on macOS.
+#: What is run in a process of its own; it prints what that took. On Linux ``ru_maxrss`` would begin with the peak of
+#: whoever started the process; elsewhere it is all there is, in bytes on macOS.
 _BEGIN: Final = """
 import json, resource, sys
 given = json.loads(sys.stdin.read())
 def peak():
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 before = None
 """

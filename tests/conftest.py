@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 pytest_plugins = ["wsusfix.lab.plugin"]
@@ -11,3 +13,9 @@ pytest_plugins = ["wsusfix.lab.plugin"]
 def _no_credentials_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WSUSFIX_USERNAME", "WSUSFIX_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_configure() -> None:
+    # A shell starts what runs in its background deaf to Ctrl-C; tests of Ctrl-C would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -39,6 +39,7 @@ from wsusfix.scripts.contracts import (
     CONTRACTS,
     DEFAULT_LIMIT,
     JOBS,
+    LONG_LIMIT,
     Contract,
     ContractError,
     Field,
@@ -260,32 +261,78 @@ def _facts() -> st.SearchStrategy[dict[Any, Any]]:
     return changes.map(lambda changed: {**ordinary, **dict(changed), "script": "facts"})
 
 
+def told(answer: object) -> None:
+    """Walk from an answer of the facts script to every way of showing it; nothing of it may do harm.
+
+    Raises:
+        AnswerError: it was refused.
+    """
+    session = session_of(answer)
+    found = facts.parse(
+        "wsus01", session.run(scripts.compose("facts"), facts.probe_parameters(TIMEOUTS), phase="facts")
+    )
+    for path, text in _texts(found.to_dict()):
+        if path not in SENT_BACK:
+            harmless(text)
+    judged = diagnosis.diagnose(found)
+    plan = planning.plan(judged, builders.package(), Options())
+    proof = verify.verify(found, builders.facts())
+    for result in (found, judged, plan, proof):
+        harmless(f"{result}\n{result!r}")
+    now = datetime.now(timezone.utc)
+    run = Run("diagnose", now, now, (HostResult("wsus01", diagnosis=judged, plan=plan, verification=proof),))
+    for write in (report.to_text, report.to_markdown, report.to_html, report.to_json):
+        harmless(write(run))
+        write(run).encode()
+    assert "<script>" not in report.to_html(run)
+    json.loads(report.to_json(run))
+
+
+#: Texts that are as the server said them, for they go back to it: paths.
+SENT_BACK: Final = frozenset({"wsus.target", "wsus.dll_path"})
+
+
+def _texts(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Return every text in plain data, with its place."""
+    match data:
+        case str():
+            yield path, data
+        case dict():
+            for key, value in data.items():
+                yield from _texts(value, f"{path}.{key}".lstrip("."))
+        case list():
+            for value in data:
+                yield from _texts(value, path)
+
+
 @settings(FUZZ, max_examples=200)
 @given(st.one_of(_facts(), _facts(), _facts(), answers(CONTRACTS["facts"])))
 def test_facts_of_any_kind_are_told_planned_and_reported_or_refused(answer: dict[Any, Any]) -> None:
-    session = session_of(answer)
     try:
-        found = facts.parse(
-            "wsus01", session.run(scripts.compose("facts"), facts.probe_parameters(TIMEOUTS), phase="facts")
-        )
+        told(answer)
     except REFUSALS as error:
         harmless(str(error))
-        return
-    told = diagnosis.diagnose(found)
-    plan = planning.plan(told, builders.package(), Options())
-    proof = verify.verify(found, builders.facts())
-    harmless(
-        "\n".join([str(found), repr(found), str(told), repr(told), str(plan), repr(plan), str(proof), repr(proof)])
-    )
-    now = datetime.now(timezone.utc)
-    run = Run("diagnose", now, now, (HostResult("wsus01", diagnosis=told, plan=plan, verification=proof),))
-    harmless(report.to_text(run))
-    harmless(report.to_markdown(run))
-    harmless(report.to_html(run))
-    assert "<script>" not in report.to_html(run)
-    report.to_html(run).encode()
-    json.loads(report.to_json(run))
-    harmless(report.to_json(run))
+
+
+#: What is decided by, so that anything else in it is refused.
+DECIDED: Final = frozenset(
+    {"script", "os_version", "os_suite_mask", "boot_time", "clock", "staging_state", "staging_free", "system_free"}
+)
+
+
+@pytest.mark.parametrize("text", [text for text in NASTY if len(text) <= DEFAULT_LIMIT], ids=ascii)
+@pytest.mark.parametrize("but", [(), ("setup_InstallType", "setup_VersionString", "dll_version", "architecture")])
+def test_a_text_in_every_place_that_takes_any_does_no_harm_in_any(text: str, but: tuple[str, ...]) -> None:
+    keep = {*DECIDED, *but, "job_status"}
+    told({k: text if isinstance(v, str) and k not in keep else v for k, v in builders.answer(job_id="abc").items()})
+
+
+@pytest.mark.parametrize("key", sorted(DECIDED - {"script"}))
+@pytest.mark.parametrize("text", [text for text in NASTY if text != " 5 "], ids=ascii)
+def test_a_text_where_something_is_decided_by_it_is_refused(text: str, key: str) -> None:
+    with pytest.raises(AnswerError) as caught:
+        told(builders.answer(**{key: text}))
+    harmless(str(caught.value))
 
 
 @settings(FUZZ, max_examples=200)
@@ -298,10 +345,32 @@ def test_states_of_a_job_of_any_kind_are_told_or_refused(first: dict[Any, Any], 
     except REFUSALS as error:
         harmless(str(error))
         return
-    assert all(step.number > 0 for step in job.steps)
+    for step in job.steps:
+        assert 0 < step.number < 100_000
+        harmless("".join(step.values.values()) + step.time)
     harmless("\n".join([str(job), repr(job), *(str(jobs._event("wsus01", "abc", step)) for step in job.steps)]))
     json.dumps(job.to_dict())
     assert job.reason is None or isinstance(job.reason, JobReason)
+
+
+@pytest.mark.parametrize("kind", JOBS)
+@pytest.mark.parametrize(
+    "text", [*(text for text in NASTY if "\n" not in text), "x" * 50_000], ids=lambda t: ascii(t[:20])
+)
+def test_a_text_in_every_key_of_every_state_does_no_harm_where_it_is_shown(text: str, kind: str) -> None:
+    states = "\n".join(
+        "\n".join([f"number={number}", f"phase={phase.value}", f"time={text}", f"pid={text}",
+                   *(f"{key}={text}" for key in keys), "end"])
+        for number, (phase, keys) in enumerate(JOBS[kind].states.items(), 1)
+    )  # fmt: skip
+    if len(states) > LONG_LIMIT:
+        states = f"number=1\nphase=finished\ndetail={text}\ntime={text}\nend"
+    job = jobs.look(session_of(polled(kind=kind, states=states)), "abc", TIMEOUTS)
+    assert job.steps
+    for step in job.steps:
+        shown = [*step.values.values(), step.time, str(step), str(jobs._event("wsus01", "abc", step))]
+        harmless("".join(shown))
+        assert all(len(each) < 1200 for each in shown)
 
 
 @FUZZ

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import wsusfix
+from tests import builders
 from tests.wire.servers import (
     ACCOUNT,
     PASSWORD,
@@ -340,7 +341,7 @@ def test_the_command_line_refuses_it_with_two_and_one_line(
 
 
 def test_output_that_the_terminal_cannot_show_does_not_end_the_run() -> None:
-    with serving(Asked()) as endpoint:
+    with serving(Asked(facts=builders.answer(setup_VersionString="3.1 Blåbær"))) as endpoint:
         done = subprocess.run(
             [sys.executable, "-m", "wsusfix", "diagnose", endpoint.address, "--port", str(endpoint.port)],
             env={
@@ -355,4 +356,4 @@ def test_output_that_the_terminal_cannot_show_does_not_end_the_run() -> None:
             stdin=subprocess.DEVNULL,
         )
     assert done.returncode == 3, done.stderr
-    assert b"exposed_sp1" in done.stdout
+    assert b"3.1 Bl\\xe5b\\xe6r" in done.stdout

@@ -266,8 +266,9 @@ def a_dead_proxy(stack: contextlib.ExitStack) -> dict[str, Any]:
     return {"host": "wsus01", "proxy": f"http://127.0.0.1:{a_closed_port(stack)['port']}"}
 
 
-def an_unreadable_password(_: contextlib.ExitStack) -> dict[str, Any]:
-    return {"host": "wsus01", "password": SECRET + "\udce9"}
+def an_unreadable_password(stack: contextlib.ExitStack) -> dict[str, Any]:
+    endpoint = stack.enter_context(serving())
+    return {"host": endpoint.address, "port": endpoint.port, "password": SECRET + "\udce9"}
 
 
 def a_password_with_a_line_break(_: contextlib.ExitStack) -> dict[str, Any]:

@@ -77,11 +77,12 @@ from tests.wire.servers import (
 from wsusfix import errors, scripts
 from wsusfix.errors import WsusFixError
 from wsusfix.lab.accounts import Account
-from wsusfix.lab.http import Endpoint
+from wsusfix.lab.http import Endpoint, _Response
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall
 from wsusfix.lab.wsman import Quotas, Reply
 from wsusfix.options import Timeouts
 from wsusfix.remote import session as module
+from wsusfix.remote import transport as wire
 
 
 @pytest.fixture(autouse=True)
@@ -292,6 +293,17 @@ def test_an_account_that_is_shut_out_in_the_middle_is_not_tried_again_for_a_fare
         assert endpoint.faults.counts["reject_credentials"] == 1
 
 
+def test_a_log_on_that_is_refused_in_the_middle_is_not_tried_again_for_a_farewell() -> None:
+    with serving(quotas=Quotas(idle_shell=0.2)) as endpoint, session(endpoint) as asking:
+        ask(asking)
+        challenge = _Response(401, headers=(("WWW-Authenticate", "Negotiate"),))
+        vars(endpoint)["_answer_sealed"] = lambda connection, body: challenge
+        endpoint.faults.reject_credentials()
+        with pytest.raises(errors.AuthenticationError):
+            ask(asking)
+        assert endpoint.faults.counts["reject_credentials"] == 1
+
+
 def test_https_with_a_trusted_certificate_works_and_binds_the_log_on_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,7 +434,7 @@ def test_empty_answers_without_end_are_given_up_by_the_deadline() -> None:
 
 
 def test_a_receive_that_is_never_answered_ends_by_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SLACK", 0.2)
+    monkeypatch.setattr(wire, "_SLACK", 0.2)
     with serving() as endpoint, session(endpoint, timeouts=Timeouts(operation=1)) as asking:
         endpoint.faults.hang_in_receive(seconds=60, times=None)
         began = time.monotonic()
@@ -433,7 +445,7 @@ def test_a_receive_that_is_never_answered_ends_by_the_deadline(monkeypatch: pyte
 
 
 def test_a_receive_that_hangs_once_is_taken_up_again_in_a_new_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SLACK", 0.2)
+    monkeypatch.setattr(wire, "_SLACK", 0.2)
     told: Told = []
     with (
         serving() as endpoint,
@@ -651,14 +663,14 @@ def test_an_opening_that_breaks_off_and_succeeds_leaves_one_shell() -> None:
 def test_runspaces_that_do_not_open_are_no_session() -> None:
     with serving() as endpoint:
         asking = session(endpoint)
-        opening = module._Pool.open
+        opening = wire.CarefulPool.open
 
         def closes(pool: Any, *_: Any) -> None:
             opening(pool)
             pool.state = 3
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module._Pool, "open", closes)
+            patch.setattr(wire.CarefulPool, "open", closes)
             with pytest.raises(errors.ProtocolError, match="did not open"):
                 asking.open()
 
@@ -690,6 +702,16 @@ def test_twenty_scripts_leave_no_more_than_one_pipeline_and_one_shell() -> None:
             (shell,) = endpoint.shells
             most = max(most, shell.pipelines)
         assert most == 1
+
+
+def test_an_error_that_is_kept_keeps_no_connection_open() -> None:
+    with nothing_left(), serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint) as asking:
+        ask(asking)
+        # Looked at while the answer is at hand, which holds on to its connection.
+        vars(endpoint)["_answer_sealed"] = lambda connection, body: _Response(200, b"in clear text")
+        with pytest.raises(errors.ProtocolError) as caught:
+            ask(asking)
+    assert caught.value.__traceback__ is not None
 
 
 def test_two_scripts_cost_eleven_requests() -> None:
@@ -745,7 +767,7 @@ def test_ctrl_c_in_an_observer_of_retries_leaves_no_shell_and_stays_what_it_is()
 def test_ctrl_c_while_the_session_opens_leaves_no_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as endpoint:
         with monkeypatch.context() as patch:
-            patch.setattr(module._Pool, "_receive", interrupts)
+            patch.setattr(wire.CarefulPool, "_receive", interrupts)
             with pytest.raises(KeyboardInterrupt):
                 session(endpoint).open()
         assert endpoint.request_count > 4
@@ -1023,7 +1045,7 @@ def test_every_option_arrives_where_pypsrp_would_not_complain_of_a_wrong_name() 
         proxy="http://proxy:3128",
         timeouts=Timeouts(connect=7, operation=11),
     )
-    wsman = module._WSMan(connection, wsusfix.Credentials("LAB\\me", "secret"))
+    wsman = wire.CarefulWSMan(connection, wsusfix.Credentials("LAB\\me", "secret"))
     transport = wsman.transport
     assert transport.endpoint == "https://[::1]:15986/wsman"
     assert (transport.username, transport.password) == ("LAB\\me", "secret")
@@ -1034,7 +1056,9 @@ def test_every_option_arrives_where_pypsrp_would_not_complain_of_a_wrong_name() 
     )
     assert (transport.proxy, transport.no_proxy) == ("http://proxy:3128", False)
     assert (wsman.operation_timeout, wsman.max_envelope_size) == (11, 153601)
-    plain = module._WSMan(wsusfix.Connection("wsus01"), wsusfix.Credentials("LAB\\me", "secret")).transport
+    both = wsusfix.Connection("wsus01", ssl=True)
+    assert wire.CarefulWSMan(both, wsusfix.Credentials("LAB\\me", "secret")).transport.wrap_required
+    plain = wire.CarefulWSMan(wsusfix.Connection("wsus01"), wsusfix.Credentials("LAB\\me", "secret")).transport
     assert plain.endpoint == "http://wsus01:5985/wsman"
     assert (plain.wrap_required, plain.no_proxy, plain.cert_validation) == (True, True, True)
 

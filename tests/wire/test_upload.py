@@ -180,6 +180,7 @@ def test_several_lanes_are_at_work_at_once(host: Host, tmp_path: Path) -> None:
     assert 1 < max(seen) <= LANES
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process begins with the peak of who started it")
 def test_an_upload_takes_little_memory_however_large_the_file_is(host: Host, tmp_path: Path) -> None:
     path = write_stand_in(tmp_path)
     os.truncate(path, 32_000_000)
@@ -187,20 +188,23 @@ def test_an_upload_takes_little_memory_however_large_the_file_is(host: Host, tmp
         [
             sys.executable,
             "-c",
-            "import json, resource, sys, wsusfix\n"
+            "import json, sys, wsusfix\n"
             "given = json.loads(sys.stdin.read())\n"
+            "def peak():\n"
+            "    with open('/proc/self/status') as status:\n"
+            "        return next(int(line.split()[1]) for line in status if line.startswith('VmHWM:'))\n"
             "with wsusfix.connect(**given['connection']) as server:\n"
             "    server.diagnose()\n"
-            "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "    before = peak()\n"
             "    server.upload(given['package'])\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n",
+            "print(peak() - before)\n",
         ],
         input=json.dumps({"connection": host.connection, "package": str(path)}),
         text=True,
         check=True,
         stdout=subprocess.PIPE,
     )
-    assert int(measured.stdout) < 28_000 << (10 if sys.platform == "darwin" else 0)
+    assert int(measured.stdout) < 28_000, "KiB"
 
 
 # --- lines that break -----------------------------------------------------------------------------------------------
@@ -267,8 +271,16 @@ def test_a_shell_that_is_gone_in_the_middle_is_replaced(host: Host, tmp_path: Pa
 
 def test_a_server_that_restarts_in_the_middle_is_waited_for(host: Host, tmp_path: Path) -> None:
     path = a_file(tmp_path)
+    events: list[Event] = []
+    restart = once(lambda: host.reboot(0.5), at=SIZE // 2)
+
+    def observe(event: Event) -> None:
+        events.append(event)
+        restart(event)
+
     with session_with(host) as session:
-        there = bring(session, path, once(lambda: host.reboot(0.5), at=SIZE // 2))
+        there = bring(session, path, observe)
+    assert any(isinstance(event, Note) for event in events), "nobody was told why it takes longer"
     assert_arrived(host, there, path)
 
 

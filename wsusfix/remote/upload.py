@@ -149,6 +149,9 @@ def upload(
             fault = _Sending(session, path, sha256, missing, patience.lanes, progress, timeouts).run()
             if fault is not None:
                 patience.wait(fault)
+                on_event(
+                    Note(session.host, "upload", f"{getattr(fault, 'message', fault)}; going on with what is missing")
+                )
                 continue
         answer = session.run(scripts.compose("assemble"), file, phase="upload", within=timeouts.assemble)
         try:
