@@ -58,6 +58,11 @@ test-all:
 	  else echo "== $$python: absent"; fi; \
 	done; test $$ran = 1
 
+# The report in a browser, where one is on the path.
+.PHONY: test-browser
+test-browser: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/browser $(PYTEST_ARGS)
+
 .PHONY: suite
 suite: $(VENV)/.installed
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

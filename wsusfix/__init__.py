@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UsageError,
         WsusFixError,
     )
-    from wsusfix.events import Event, JobState, Note, PhaseBegun, UploadProgress
+    from wsusfix.events import Event, JobState, Moment, Note, PhaseBegun, Recorder, UploadProgress
     from wsusfix.facts import HostFacts
     from wsusfix.options import Connection, Credentials, Options, Timeouts
     from wsusfix.package import Package
@@ -86,7 +86,7 @@ _HOMES = {
         "UsageError",
         "WsusFixError",
     ),
-    "wsusfix.events": ("Event", "JobState", "Note", "PhaseBegun", "UploadProgress"),
+    "wsusfix.events": ("Event", "JobState", "Moment", "Note", "PhaseBegun", "Recorder", "UploadProgress"),
     "wsusfix.facts": ("HostFacts",),
     "wsusfix.options": ("Connection", "Credentials", "Options", "Timeouts"),
     "wsusfix.package": ("Package",),
@@ -122,6 +122,7 @@ __all__ = [
     "JobError",
     "JobEvidence",
     "JobState",
+    "Moment",
     "NotAllowedError",
     "NotReachedError",
     "Note",
@@ -135,6 +136,7 @@ __all__ = [
     "PlanChangedError",
     "ProtocolError",
     "QuotaError",
+    "Recorder",
     "RefusedByServerError",
     "RefusedError",
     "ScriptError",

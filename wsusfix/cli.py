@@ -7,6 +7,7 @@ is taken from the environment or asked for, never from an argument.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import enum
 import getpass
 import io
@@ -22,7 +23,7 @@ from typing import Final, TextIO
 from wsusfix import __version__, errors, logs, report
 from wsusfix.diagnosis import Verdict
 from wsusfix.errors import WsusFixError
-from wsusfix.events import Event, UploadProgress
+from wsusfix.events import Event, Recorder, UploadProgress
 from wsusfix.options import AUTHENTICATIONS, ENCRYPTIONS, PASSWORD_VARIABLE, USERNAME_VARIABLE, Options, Timeouts
 from wsusfix.plan import Plan
 from wsusfix.present import printable
@@ -146,6 +147,7 @@ def _shared_options() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object and nothing else on standard output"
     )
     options.add_argument("--report", metavar="FOLDER", help="also write report.md, report.html and report.json there")
+    options.add_argument("--anonymous", action="store_true", help="with --report: leave out names of servers and users")
     options.add_argument("--verbose", action="store_true", help="log what happens to standard error")
     reach = options.add_argument_group("how to reach the servers")
     reach.add_argument("--username", help=f"as DOMAIN\\user or SERVER\\user (default: {USERNAME_VARIABLE})")
@@ -212,6 +214,7 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
     results: list[HostResult] = []
     codes: list[ExitCode] = []
     for host in chosen.hosts:
+        recorder = Recorder(progress)
         try:
             with connect(
                 host,
@@ -224,22 +227,22 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
                 ca_cert=chosen.ca_cert,
                 proxy=chosen.proxy,
                 timeouts=chosen.timeouts,
-                on_event=progress,
+                on_event=recorder,
             ) as server:
-                result, code = deed(server, chosen, progress)
+                result, code = deed(server, chosen, recorder)
         except WsusFixError as error:
             result, code = HostResult(host, error=error), _code_of(error)
         finally:
             progress.end()
-        results.append(result)
+        results.append(dataclasses.replace(result, events=recorder.moments))
         codes.append(code)
         if not chosen.json:
             print(result, flush=True)
     run = Run(command=chosen.command, began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
     if chosen.json:
-        print(report.to_json(run))
+        print(report.json(run))
     if chosen.report is not None:
-        _write_report(Path(chosen.report), run)
+        _write_report(Path(chosen.report), run, anonymous=chosen.anonymous)
     return next(code for code in _WORST if code in codes)
 
 
@@ -321,12 +324,12 @@ def _make_folder(folder: Path) -> None:
         raise errors.UsageError(f"no report can be written to {printable(str(folder), 200)}: {error}") from None
 
 
-def _write_report(folder: Path, run: Run) -> None:
+def _write_report(folder: Path, run: Run, *, anonymous: bool) -> None:
     try:
         for name, text in (
-            ("report.md", report.to_markdown(run)),
-            ("report.html", report.to_html(run)),
-            ("report.json", report.to_json(run) + "\n"),
+            ("report.md", report.markdown(run, anonymous=anonymous)),
+            ("report.html", report.html(run, anonymous=anonymous)),
+            ("report.json", report.json(run, anonymous=anonymous) + "\n"),
         ):
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:

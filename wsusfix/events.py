@@ -7,11 +7,13 @@ the caller's thread; this module does not know who it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
 
 from wsusfix.present import Presentable, bytes_text, printable
 
-__all__ = ["Event", "JobState", "Note", "Observer", "PhaseBegun", "UploadProgress", "ignore"]
+__all__ = ["Event", "JobState", "Moment", "Note", "Observer", "PhaseBegun", "Recorder", "UploadProgress", "ignore"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,3 +95,56 @@ Observer = Callable[[Event], object]
 
 def ignore(event: Event) -> None:
     """Observe nothing: the default observer."""
+
+
+@dataclass(frozen=True, repr=False)
+class Moment(Presentable):
+    """An event with its time by this machine's clock.
+
+    ``last`` is later than ``at`` where the same was told again: of an upload's progress only the newest is kept, with
+    the time of the first.
+    """
+
+    at: datetime
+    event: Event
+    last: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; ``kind`` names the event's class."""
+        kind = type(self.event).__name__
+        return {"at": self.at.isoformat(), "last": self.last.isoformat(), "kind": kind, **self.event.to_dict()}
+
+    def _summary(self) -> str:
+        return f"{self.at:%H:%M:%S} {self.event}"
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.event}"
+
+
+class Recorder:
+    """An observer that keeps what it is told, with times, for a report; and passes it on to another observer.
+
+    >>> told = Recorder()
+    >>> told(PhaseBegun("wsus01", "facts"))
+    >>> [moment.event.phase for moment in told.moments]
+    ['facts']
+    """
+
+    def __init__(self, tell: Observer = ignore) -> None:
+        self._tell = tell
+        self._moments: list[Moment] = []
+
+    def __call__(self, event: Event) -> None:
+        """Keep *event* with the time that it is now."""
+        now = datetime.now(timezone.utc)
+        before = self._moments[-1] if self._moments else None
+        if before is not None and isinstance(event, UploadProgress) and isinstance(before.event, UploadProgress):
+            self._moments[-1] = replace(before, event=event, last=now)
+        else:
+            self._moments.append(Moment(now, event, now))
+        self._tell(event)
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """What was told so far, in order."""
+        return tuple(self._moments)

@@ -16,7 +16,7 @@ from packaging.version import Version
 import wsusfix
 from tests import builders
 from wsusfix.errors import AccessDeniedError
-from wsusfix.events import JobState, Note, PhaseBegun, UploadProgress
+from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
 from wsusfix.logs import ClientFinding, LogProblem, LogReport, Pair, ServerFinding, correlate
 from wsusfix.options import Connection, Options
 from wsusfix.present import Presentable
@@ -77,6 +77,7 @@ def _one_of_each() -> list[Presentable]:
         UploadProgress("wsus01", "a.exe", 1, 2, 0, 3.5),
         JobState("wsus01", "0123456789ab", 1, "started", "2008-09-02T10:01:00Z"),
         Note("wsus01", "connect", "text"),
+        Moment(began, PhaseBegun("wsus01", "facts"), began),
         result,
         Run("fix", began, began, (result,)),
         at_client,

@@ -109,8 +109,11 @@ def test_remediate_needs_yes_and_then_mends_once(
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.md", "report.html", "report.json"}
     assert main([*command, "--yes"]) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert main(["verify", *as_admin(host)]) == 0
+    assert main(["verify", *as_admin(host), "--report", str(tmp_path / "public"), "--anonymous"]) == 0
     assert len(host.installations) == 1
+    for path in (tmp_path / "public").iterdir():
+        assert str(host.connection["host"]) not in path.read_text(), path.name
+    assert "Timeline" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_failed_installation_exits_with_five_and_says_why(

@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = walk(sys.stdout)
     folder = Path(chosen.report)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.md").write_text(report.to_markdown(run), encoding="utf-8")
-    (folder / "report.html").write_text(report.to_html(run), encoding="utf-8")
-    (folder / "report.json").write_text(report.to_json(run) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(report.markdown(run), encoding="utf-8")
+    (folder / "report.html").write_text(report.html(run), encoding="utf-8")
+    (folder / "report.json").write_text(report.json(run) + "\n", encoding="utf-8")
     print(f"\nreport: {folder / 'report.md'}")
     unexpected = [result.host for result in run.hosts if result.verdict != _ENDS[result.host]]
     if unexpected:
@@ -82,16 +82,19 @@ def _mend(host: Host, package: str, tell: Callable[[object], None]) -> HostResul
     def show(event: Event) -> None:
         tell(f"  {event}")
 
-    with wsusfix.connect(**host.connection, on_event=show) as server:
+    recorder = wsusfix.Recorder(show)
+    with wsusfix.connect(**host.connection, on_event=recorder) as server:
         diagnosis = server.diagnose()
         tell(diagnosis)
         plan = server.plan(wsusfix.Options(package=package))
         tell(plan)
-        outcome = server.apply(plan, consent=True, on_event=show)
+        outcome = server.apply(plan, consent=True)
         tell(outcome)
         proof = server.verify()
         tell(proof)
-    return HostResult(host.name, diagnosis=diagnosis, plan=plan, outcome=outcome, verification=proof)
+    return HostResult(
+        host.name, diagnosis=diagnosis, plan=plan, outcome=outcome, verification=proof, events=recorder.moments
+    )
 
 
 def _table(results: Sequence[HostResult]) -> str:

@@ -1,0 +1,254 @@
+"""A run written down: everything an auditor keeps, nothing that acts, and no name where none is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tests import builders
+from wsusfix import report
+from wsusfix.errors import RefusedError
+from wsusfix.events import Event, JobState, Moment, PhaseBegun, Recorder, UploadProgress
+from wsusfix.remote.job import JobStep
+from wsusfix.report import HostResult, Run
+from wsusfix.scripts.contracts import JobPhase
+
+BEGAN = datetime(2008, 9, 2, 10, 0, tzinfo=timezone.utc)
+HOSTILE = "<script>alert(1)</script>\x1b[2J`|**bold**"
+WAYS = (report.text, report.markdown, report.html, report.json)
+ways = pytest.mark.parametrize("write", WAYS, ids=lambda write: write.__name__)
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def events() -> tuple[Moment, ...]:
+    told = [(0, "connect"), (1, "facts"), (2, "upload"), (30, "job"), (300, "verify")]
+    moments = [Moment(at(second), PhaseBegun("wsus01", phase), at(second)) for second, phase in told]
+    state = JobState("wsus01", "0123456789ab", 1, "started", "2008-09-02T10:01:00Z")
+    return (*moments, Moment(at(310), state, at(310)))
+
+
+def mended(**changes: Any) -> HostResult:
+    """Return a server that was mended, with its server's clock a minute ahead of ours."""
+    steps = tuple(
+        JobStep(number, phase, f"2008-09-02T10:{minute:02d}:00Z", {})
+        for number, (phase, minute) in enumerate(
+            [(JobPhase.STARTED, 2), (JobPhase.INSTALLING, 3), (JobPhase.INSTALLED, 5), (JobPhase.FINISHED, 5)], 1
+        )
+    )
+    evidence = builders.evidence(
+        steps=steps, server_clock="2008-09-02T10:07:00Z", controller_clock=at(360), log_tail="all\nwell"
+    )
+    outcome = builders.outcome(**{"evidence": (evidence,), **changes})
+    plan = builders.plan()
+    return HostResult("wsus01", diagnosis=plan.diagnosis, plan=plan, outcome=outcome, events=events())
+
+
+def run(*hosts: HostResult) -> Run:
+    return Run("remediate", BEGAN, at(400), hosts or (mended(),))
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+@ways
+def test_every_way_tells_what_an_auditor_wants(write: Any) -> None:
+    told = write(run())
+    kept = builders.evidence()
+    for value in (
+        "CORP\\admin",
+        kept.account_sid,
+        "Kerberos",
+        kept.plan_digest,
+        kept.package_sha256,
+        "WSUS-KB954960-x64.exe /q",
+        kept.signer,
+        kept.signed_at,
+        "2008-09-02T10:07:00Z",
+        kept.logs[0].sha256,
+        "3.1.6001.65",
+        "3.1.6001.66",
+        "all",
+    ):
+        shown = value.replace("\\", "\\\\") if write is report.json else value
+        assert shown in told, value
+
+
+def test_the_older_names_say_the_same() -> None:
+    whole = run()
+    assert report.to_text(whole) == report.text(whole)
+    assert report.to_markdown(whole) == report.markdown(whole)
+    assert report.to_html(whole) == report.html(whole)
+    assert report.to_json(whole) == report.json(whole)
+
+
+def test_the_page_shows_before_and_after_side_by_side() -> None:
+    page = report.html(run())
+    assert "<tr><td>verdict</td><td>exposed_sp1</td><td>fixed</td></tr>" in page
+    assert "<tr><td>file version of the proof DLL</td><td>3.1.6001.65</td><td>3.1.6001.66</td></tr>" in page
+
+
+def test_the_page_names_the_hash_of_the_data_as_it_is_written() -> None:
+    whole = run()
+    digest = hashlib.sha256((report.json(whole) + "\n").encode()).hexdigest()
+    assert digest in report.html(whole)
+
+
+@ways
+def test_a_server_that_was_not_reached_is_told_with_what_to_do(write: Any) -> None:
+    error = RefusedError("the port is closed", host="wsus09", phase="connect")
+    told = write(run(HostResult("wsus09", error=error)))
+    assert "the port is closed" in told
+    assert "winrm quickconfig" in told.replace("&#x27;", "'")
+
+
+@ways
+def test_a_look_alone_can_be_written_down(write: Any) -> None:
+    assert "exposed_sp1" in write(run(HostResult("wsus01", diagnosis=builders.diagnosis())))
+    assert "wsus01" in write(run(HostResult("wsus01", verification=builders.verification())))
+    assert "blocked" in write(run(HostResult("wsus01", plan=builders.plan(administrator=False))))
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+class _Page(HTMLParser):
+    """Reads a page as a browser would, and keeps what could act or fetch, and which elements were not closed."""
+
+    void = frozenset({"meta", "br", "line", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.acting: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "iframe", "object", "embed", "link", "img", "form", "a"):
+            self.acting.append(tag)
+        self.acting += [name for name, _ in attrs if name.startswith("on") or name in ("src", "href", "style")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+
+def read(page: str) -> _Page:
+    reader = _Page()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+def test_the_page_stands_alone() -> None:
+    page = report.html(run())
+    reader = read(page)
+    assert (reader.open, reader.acting) == ([], [])
+    assert "@media print" in page
+    assert "url(" not in page
+    assert re.findall(r"https?://[^\"]+", page) == ["http://www.w3.org/2000/svg"]
+
+
+def test_what_a_server_says_is_text_and_never_markup() -> None:
+    evidence = builders.evidence(log_tail=HOSTILE, signer=HOSTILE, job_id=HOSTILE)
+    result = mended(message=HOSTILE, notes=(HOSTILE,), blocked=(HOSTILE,), evidence=(evidence,))
+    page = report.html(run(result, HostResult(HOSTILE)))
+    assert read(page).acting == []
+    assert "&lt;script&gt;" in page
+    for told in (page, report.markdown(run(result)), report.text(run(result))):
+        assert "\x1b" not in told.replace(HOSTILE, "")
+    assert "\x1b" not in page
+    row = next(line for line in report.markdown(run(result)).splitlines() if line.startswith("| wsus01"))
+    assert "<script>" not in row
+    assert "\\*\\*bold\\*\\*" in row
+
+
+# --- the timeline ---------------------------------------------------------------------------------------------------
+
+
+def bars(page: str) -> dict[str, tuple[float, float]]:
+    """Return where each stretch of time begins in the picture, and how wide it is."""
+    return {
+        label: (float(x), float(width))
+        for label, x, width in re.findall(
+            r'text-anchor="end">([^<]+)</text><rect x="([\d.]+)" y="\d+" width="([\d.]+)"', page
+        )
+    }
+
+
+def test_the_timeline_is_drawn_to_scale_by_one_clock() -> None:
+    drawn = bars(report.html(run()))
+    # From 10:00:00 to 10:05:10 on 520 units; the server's clock is a minute ahead.
+    unit = 520 / 310
+    for name, second, seconds in (
+        ("upload", 2, 28),
+        ("job", 30, 270),
+        ("job: started", 60, 60),
+        ("job: installing", 120, 120),
+    ):
+        x, width = drawn[name]
+        assert x == pytest.approx(190 + second * unit, abs=0.1), name
+        assert width == pytest.approx(seconds * unit, abs=0.1), name
+    assert drawn["job: finished"][1] == 2.0
+    assert "10:02:00  job: installing (2 min 00 s)" in report.text(run())
+
+
+@pytest.mark.parametrize("clock", ["", "yesterday", "2008-09-02T10:07:00", "<b>"])
+def test_a_clock_that_cannot_be_read_draws_nothing(clock: str) -> None:
+    outcome = builders.outcome(evidence=(builders.evidence(server_clock=clock),))
+    assert "<svg" not in report.html(run(HostResult("wsus01", outcome=outcome)))
+    assert "<svg" in report.html(run(HostResult("wsus01", outcome=outcome, events=events())))
+
+
+def test_a_recorder_keeps_times_and_only_the_newest_progress_of_an_upload() -> None:
+    passed: list[object] = []
+    recorder = Recorder(passed.append)
+    told: list[Event] = [
+        PhaseBegun("wsus01", "upload"),
+        *(UploadProgress("wsus01", "a.exe", sent, 9, 0, 0.0) for sent in range(10)),
+        PhaseBegun("wsus01", "job"),
+    ]
+    for event in told:
+        recorder(event)
+    assert passed == told
+    assert [moment.event for moment in recorder.moments] == [told[0], told[-2], told[-1]]
+    assert all(moment.at <= moment.last for moment in recorder.moments)
+    assert all(moment.at.tzinfo is not None for moment in recorder.moments)
+    assert recorder.moments[1].to_dict()["kind"] == "UploadProgress"
+
+
+# --- without names --------------------------------------------------------------------------------------------------
+
+
+@ways
+def test_names_of_servers_and_people_are_left_out_when_asked(write: Any) -> None:
+    notes = ("wsus01.corp.example and WSUS01: asked by corp\\ADMIN on WSUS02, not on wsus012",)
+    facts = builders.facts(front_ends=("wsus01", "wsus02"))
+    diagnosis = builders.diagnosis(front_ends=("wsus01", "wsus02"))
+    assert facts.computer_name == "WSUS01"
+    result = mended(notes=notes)
+    whole = run(HostResult("wsus01.corp.example", diagnosis=diagnosis, plan=result.plan, outcome=result.outcome))
+    assert "CORP" in write(whole)
+    told = write(whole, anonymous=True)
+    for name in ("wsus01", "WSUS01", "CORP", "corp", "S-1-5-21-1-2-3-1104", "WSUS02", "wsus02"):
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told) is None, name
+    for word in ("server-1", "server-2", "user-1", "domain-1", "sid-1", "wsus012"):
+        assert word in told, word
+    if write is report.json:
+        assert json.loads(told)["hosts"][0]["host"] == "server-1"
+
+
+def test_the_same_name_is_the_same_word_and_another_is_another() -> None:
+    hosts = [HostResult(name, diagnosis=builders.diagnosis(host=name)) for name in ("a.x", "b.x", "a.x")]
+    told = json.loads(report.json(run(*hosts), anonymous=True))
+    assert [host["host"] for host in told["hosts"]] == ["server-1", "server-2", "server-1"]
+    assert "a.x" in report.json(run(*hosts))
