@@ -1,0 +1,97 @@
+"""The example scripts, run as they stand against simulated servers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wsusfix.lab import Host, Lab
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+LONGEST = 60
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a script on a server: its exit code, and what it wrote to both of its streams."""
+
+    def go(name: str, host: Host, *arguments: object) -> tuple[int, str, str]:
+        reach = host.connection
+        monkeypatch.setenv("WSUSFIX_USERNAME", str(reach["username"]))
+        monkeypatch.setenv("WSUSFIX_PASSWORD", str(reach["password"]))
+        words = [name, reach["host"], *arguments, "--port", reach["port"]]
+        monkeypatch.setattr("sys.argv", [str(word) for word in words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        out, err = capsys.readouterr()
+        assert str(reach["password"]) not in out + err
+        return int(ended.value.code or 0), out, err
+
+    return go
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_an_example_is_short_and_says_what_it_is_for(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) < LONGEST
+    assert lines[0].startswith('"""')
+    assert any(f"python {path.name} " in line for line in lines)
+
+
+def test_diagnose_one_says_what_a_server_is(lab: Lab, run: Run) -> None:
+    code, out, _ = run("diagnose_one.py", lab.add_server("wsus01", wsus="3.0 SP1"))
+    assert (code, "exposed_sp1" in out) == (1, True)
+    fixed = lab.add_server("wsus02", wsus="3.0 SP1 KB954960")
+    assert run("diagnose_one.py", fixed)[0] == 0
+    fixed.close()
+    code, _, err = run("diagnose_one.py", fixed)
+    assert code == 1
+    assert err.startswith("not reached: ")
+
+
+def test_remediate_one_shows_the_plan_and_mends_when_told_to(
+    lab: Lab, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    package = lab.package("WSUS-KB954960-x64.exe")
+    code, out, _ = run("remediate_one.py", host, package)
+    assert (code, "CANNOT BE UNDONE" in out, host.jobs) == (1, True, ())
+    with caplog.at_level("INFO"):
+        code, out, _ = run("remediate_one.py", host, package, "--yes")
+    assert (code, "fixed and verified" in out) == (0, True)
+    assert host.dll_version == "3.1.6001.66"
+    phases = [vars(record)["event"]["phase"] for record in caplog.records if record.name == "remediate_one"]
+    assert phases[-1] == "cleanup"
+    assert "installing" in phases
+    code, out, _ = run("remediate_one.py", host, package, "--yes")
+    assert (code, "nothing to do" in out, len(host.installations)) == (0, True, 1)
+
+
+def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tmp_path: Path) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    code, out, _ = run("change_ticket.py", host, lab.package("WSUS-KB954960-x64.exe"), tmp_path / "ticket")
+    assert (code, "installed (exit code 0)" in out) == (0, True)
+    folder = tmp_path / "ticket"
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    (told,) = json.loads((folder / "report.json").read_text())["hosts"]
+    assert told["verdict"] == "fixed"
+    page = (folder / "report.html").read_text()
+    assert "Timeline" in page
+    assert hashlib.sha256((folder / "report.json").read_bytes()).hexdigest() in page
+    host.close()
+    code, _, _ = run("change_ticket.py", host, lab.package(), tmp_path / "failed", "--anonymous")
+    assert code == 1
+    failed = (tmp_path / "failed" / "report.md").read_text()
+    assert "RefusedError" not in failed
+    assert "the port is closed" in failed
+    assert str(host.connection["host"]) not in failed
