@@ -9,12 +9,12 @@ from typing import Final
 import pytest
 
 from tests.pwsh.shell import Shell
+from tests.told import COVERED, told
 from wsusfix.lab.engine import ENGINE_VARIABLE, Engine, find_engine
 from wsusfix.scripts.contracts import CONTRACTS
 
 _HERE: Final = Path(__file__).parent
 _REASON: Final = f"no PowerShell at hand: put pwsh on the path, or name one by {ENGINE_VARIABLE}"
-_COVERED: Final = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,19 +42,14 @@ def shell(engine: Engine) -> Iterator[Shell]:
 
 
 @pytest.fixture
-def covers(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
+def covers(record_property: Callable[[str, object], None]) -> Callable[[str, str, str], None]:
     """Takes note that a case of a script's contract was run in the engine, and how it ended."""
-    found = request.config.stash.setdefault(_COVERED, [])
-
-    def note(script: str, case: str, outcome: str) -> None:
-        found.append((script, case, outcome))
-
-    return note
+    return lambda script, case, outcome: record_property(COVERED, (script, case, outcome))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print which cases of which contract were run."""
-    covered = config.stash.get(_COVERED, [])
+    covered = [tuple(each) for each in told(terminalreporter, COVERED)]
     if not covered:
         return
     terminalreporter.section("scripts run in PowerShell, by the cases of their contracts")

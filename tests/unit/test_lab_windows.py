@@ -461,6 +461,36 @@ def test_segments_that_are_there_are_told_and_a_missing_one_is_named(server: Dri
     assert server.ask("assemble", **named)["found_sha256"] == about["sha256"]
 
 
+@pytest.mark.parametrize("quicker", [True, False])
+def test_segments_that_vanish_are_no_loss_when_somebody_else_has_joined_them(
+    server: Driver, monkeypatch: pytest.MonkeyPatch, quicker: bool
+) -> None:
+    data = b"abcdef"
+    about = {"staging_name": STAGING_NAME, "sha256": hashlib.sha256(data).hexdigest()}
+    named = {**about, "size": "6", "name": "a.exe"}
+    server.ask("stage", **named, reserve="0")
+    server.ask("receive", [data], **about, offset="0", length="6", segment="6")
+    join = SimulatedWindows.join_files
+
+    def late(windows: SimulatedWindows, sources: list[str], target: str) -> None:
+        monkeypatch.undo()
+        if quicker:
+            assert server.ask("assemble", **named)["found_sha256"] == about["sha256"]
+        else:
+            windows.remove_file(sources[0])
+        join(windows, sources, target)
+
+    monkeypatch.setattr(SimulatedWindows, "join_files", late)
+    if quicker:
+        answer = server.ask("assemble", **named)
+        assert (answer["refused"], answer["found_sha256"]) == ("", about["sha256"])
+        assert server.host.files.read(answer["path"]) == data
+    else:
+        with pytest.raises(WindowsError_):
+            server.ask("assemble", **named)
+    assert not [path for path in server.host.files if "joined-" in path]
+
+
 def test_a_segment_that_comes_short_leaves_nothing_behind(server: Driver) -> None:
     about = {"staging_name": STAGING_NAME, "sha256": "0" * 64}
     server.ask("stage", **about, size="6", name="a.exe", reserve="0")

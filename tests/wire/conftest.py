@@ -6,22 +6,18 @@ from typing import Final
 
 import pytest
 
-from tests.wire.faulty_road import Walked
+from tests.told import WALKED, told
 
-__all__ = ["WALKED"]
-
-#: The cells that were walked in this session.
-WALKED: Final = pytest.StashKey[list[Walked]]()
 _WIDEST: Final = 76
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    walked = terminalreporter.config.stash.get(WALKED, [])
+    walked = sorted(tuple(each) for each in told(terminalreporter, WALKED))
     if not walked:
         return
-    fixed = sum(not each.end.startswith("untouched") for each in walked)
+    fixed = sum(not end.startswith("untouched") for _, _, _, end in walked)
     terminalreporter.section(f"faults: {len(walked)} cells, {fixed} fixed, {len(walked) - fixed} untouched until cured")
-    fault, phase = (max(len(getattr(each, name)) for each in walked) for name in ("fault", "phase"))
-    for each in walked:
-        first = each.first if len(each.first) <= _WIDEST else each.first[: _WIDEST - 3] + "..."
-        terminalreporter.write_line(f"{each.fault:<{fault}}  {each.phase:<{phase}}  {first:<{_WIDEST}}  {each.end}")
+    wide_fault, wide_phase = (max(len(each[column]) for each in walked) for column in (0, 1))
+    for fault, phase, first, end in walked:
+        shown = first if len(first) <= _WIDEST else first[: _WIDEST - 3] + "..."
+        terminalreporter.write_line(f"{fault:<{wide_fault}}  {phase:<{wide_phase}}  {shown:<{_WIDEST}}  {end}")

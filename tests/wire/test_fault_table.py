@@ -7,14 +7,14 @@ its cells one after the other.  What takes more than a fault and two runs is tes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 import wsusfix
-from tests.wire.conftest import WALKED
+from tests.told import WALKED
 from tests.wire.fault_table import CELLS, Walkers, document, row
 from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, walk
 from wsusfix import advisory
@@ -43,15 +43,17 @@ def walkers(request: pytest.FixtureRequest) -> Iterator[Walkers]:
     assert complaints == ""
 
 
+# In one process of the tests: it has others that walk, and must have them once.
+@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("number", [pytest.param(number, id=cell.name) for number, cell in enumerate(CELLS)])
 def test_whatever_strikes_the_server_ends_fixed_once_or_untouched_and_told(
-    number: int, walkers: Walkers, request: pytest.FixtureRequest
+    number: int, walkers: Walkers, record_property: Callable[[str, object], None]
 ) -> None:
     walked = walkers.result(number, PATIENCE)
     if walked.problems or row(walked) not in DOCUMENT.read_text(encoding="utf-8"):
         # Deadlines of a few seconds strike too early on a machine that is busy otherwise: what is wrong is wrong twice.
         walked = walk(CELLS[number])
-    request.config.stash.setdefault(WALKED, []).append(walked)
+    record_property(WALKED, (walked.fault, walked.phase, walked.first, walked.end))
     assert walked.problems == ()
     assert row(walked) in DOCUMENT.read_text(encoding="utf-8"), (
         f"docs/faults.md says otherwise than what was walked: {row(walked)}"

@@ -7,7 +7,8 @@ Here one rehearses a change, tests a playbook, or lets every failure happen on p
         with wsusfix.connect(**host.connection) as server:
             print(server.diagnose())
 
-Only Windows is simulated; the lab runs no PowerShell, and knows no script but the library's own.  Importing this
+Only Windows is simulated, and no script is known but the library's own.  Each is answered by its contract; with
+``Lab(engine="pwsh")`` a real PowerShell runs it, and only the functions of ``windows.ps1`` are played.  Importing this
 package loads nothing; its names come with their first use.
 """
 

@@ -295,6 +295,7 @@ class CarefulWSMan(WSMan):
 
     @deadline.setter
     def deadline(self, value: float) -> None:
+        """Put it off, or nearer."""
         self.transport.deadline = value
 
     @property

@@ -66,7 +66,17 @@ if ([long] $free -lt $size) {
 
 $joined = $folder + '\joined-' + [System.Guid]::NewGuid().ToString('N')
 try {
-    Join-Files $paths $joined
+    try {
+        Join-Files $paths $joined
+    }
+    catch {
+        # Somebody who was quicker has put the file in its place, and cleared its segments away.
+        $answer.found_sha256 = [string] (Get-FileSha256 $answer.path)
+        if ($answer.found_sha256 -ceq $Parameters.sha256) {
+            return $answer
+        }
+        throw
+    }
     $answer.found_sha256 = Get-FileSha256 $joined
     if ($answer.found_sha256 -cne $Parameters.sha256) {
         # Nobody can tell which of them is wrong, so all are sent again.
