@@ -15,7 +15,8 @@ import pytest
 from tests.ansible.conftest import Ansible, Played
 from wsusfix.lab import Host, Lab
 
-pytestmark = pytest.mark.timeout(240)
+# One process for all of the file: its fixtures cost seconds.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("playbooks")]
 
 LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
 PLAN = "Make the plan and leave it at that"
