@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--os", default="Windows Server 2008", help="their system (default: %(default)s)")
     lab.add_argument("--arch", default="x64", help="their processor architecture (default: %(default)s)")
     lab.add_argument("--engine", choices=["pwsh"], help="run the scripts in a PowerShell, instead of answering for it")
+    lab.add_argument("--inventory", metavar="FILE", help="also write an Ansible inventory of them there")
     lab.add_argument("--verbose", action="store_true", help="log what happens to standard error")
     lab.set_defaults(run=_lab)
     return parser
@@ -416,7 +417,13 @@ def _lab(chosen: argparse.Namespace) -> ExitCode:
     except ImportError as error:
         raise errors.UsageError(f"the lab is not installed: {error}", hint="pip install 'wsusfix[lab]'") from None
     try:
-        serve(chosen.wsus or ["3.0 SP1"], os_name=chosen.os, arch=chosen.arch, engine=chosen.engine)
-    except (ValueError, RuntimeError) as error:
+        serve(
+            chosen.wsus or ["3.0 SP1"],
+            os_name=chosen.os,
+            arch=chosen.arch,
+            engine=chosen.engine,
+            inventory_file=Path(chosen.inventory) if chosen.inventory is not None else None,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
         raise errors.UsageError(str(error)) from None
     return ExitCode.WELL

@@ -51,6 +51,7 @@ def test_without_consent_nothing_is_changed_and_a_check_says_so(estate: Lab, ask
     told = ask(server=host, package=package)
     assert told["failed"] is True
     assert told["error"]["type"] == "ConsentError"
+    assert "consent: true" in told["msg"]
     assert told["plan"]["irreversible"] is True
     assert host.jobs == ()
 

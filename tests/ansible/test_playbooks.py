@@ -14,6 +14,7 @@ import pytest
 
 from tests.ansible.conftest import Ansible, Played
 from wsusfix.lab import Host, Lab
+from wsusfix.lab.demo import inventory
 
 # One process for all of the file: its fixtures cost seconds.
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("playbooks")]
@@ -40,11 +41,11 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played,
             for number in range(MANY)
         ]
         hosts[18].close()
-        inventory = ansible.inventory({"wsus_upstream": hosts[:1], "wsus_downstream": hosts[1:]})
-        data = json.loads(inventory.read_text())
+        path = ansible.inventory({"wsus_upstream": hosts[:1], "wsus_downstream": hosts[1:]})
+        data = json.loads(path.read_text())
         down = data["all"]["children"]["wsus"]["children"]["wsus_downstream"]["hosts"]
         down["wsus19"]["ansible_password"] = WRONG
-        inventory.write_text(json.dumps(data))
+        path.write_text(json.dumps(data))
         sums = ansible.folder / "sums.json"
         played = ansible.play(
             "wsusfix.wsus.survey",
@@ -107,19 +108,21 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Played
     ansible = Ansible(tmp_path_factory.mktemp("road"))
     with Lab() as lab:
         hosts = {name: lab.add_server(name, wsus="3.0 SP1") for name in ("top", "leaf")}
-        ansible.inventory(
-            {"wsus_upstream": [hosts["top"]], "wsus_downstream": [hosts["leaf"]]},
-            wsus_package=str(lab.package("WSUS-KB954960-x64.exe")),
-            wsus_consent=True,
-        )
+        # As `wsusfix lab --inventory` writes it, with the environment that it prints.
+        told = inventory(list(hosts.values()), lab.package("WSUS-KB954960-x64.exe"))
+        (ansible.folder / "inventory.json").write_text(json.dumps(told))
+        reach = hosts["top"].connection
+        account = {"WSUSFIX_USERNAME": str(reach["username"]), "WSUSFIX_PASSWORD": str(reach["password"])}
         for name in ("first", "second"):
             site = "".join(
                 f"- ansible.builtin.import_playbook: wsusfix.wsus.{each}\n"
                 for each in (("dry_run", "remediate") if name == "first" else ("remediate", "verify"))
             )
             (ansible.folder / f"{name}.yml").write_text(site)
-        first = ansible.play(ansible.folder / "first.yml", "--diff")
-        yield [first, ansible.play(ansible.folder / "second.yml", "--limit", "leaf")], hosts
+        consent = ("-e", "wsus_consent=true")
+        first = ansible.play(ansible.folder / "first.yml", "--diff", *consent, **account)
+        second = ansible.play(ansible.folder / "second.yml", "--limit", "leaf", *consent, **account)
+        yield [first, second], hosts
 
 
 def test_a_dry_run_shows_what_would_be_done(road: tuple[list[Played], dict[str, Host]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -79,3 +80,18 @@ def test_both_modules_are_in_the_action_group() -> None:
 def test_the_collection_has_the_version_of_the_library() -> None:
     galaxy = yaml.safe_load((FOLDER / "galaxy.yml").read_text())
     assert galaxy["version"] == wsusfix.__version__
+
+
+def test_every_playbook_is_described_and_every_one_described_is_there() -> None:
+    there = {path.stem for path in (FOLDER / "playbooks").glob("*.yml")}
+    page = (FOLDER.parents[4] / "docs" / "ansible.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \| ", page, re.MULTILINE)) == there
+    assert set(re.findall(r"ansible-playbook .*wsusfix\.wsus\.(\w+)", page)) == there
+
+
+def test_the_inventory_that_is_shown_names_what_the_playbooks_ask_for() -> None:
+    shown = yaml.safe_load((FOLDER.parents[2] / "inventory.yml").read_text(encoding="utf-8"))
+    groups = shown["all"]["children"]["wsus"]["children"]
+    asked = re.findall(r"^  hosts: (wsus_\w+)$", (FOLDER / "playbooks" / "remediate.yml").read_text(), re.MULTILINE)
+    assert list(groups) == asked
+    assert "wsus_package" in shown["all"]["children"]["wsus"]["vars"]

@@ -6,12 +6,13 @@ It uses the library by its public names only, as a reader would.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import wsusfix
 from wsusfix import report
@@ -20,7 +21,7 @@ from wsusfix.events import Event
 from wsusfix.lab import Host, Lab
 from wsusfix.report import HostResult, Run
 
-__all__ = ["main", "serve", "walk"]
+__all__ = ["inventory", "main", "serve", "walk"]
 
 
 #: The servers of the demonstration, and the verdict each must end with.
@@ -110,14 +111,42 @@ def _table(results: Sequence[HostResult]) -> str:
     return "\n".join(lines)
 
 
+def inventory(hosts: Sequence[Host], package: Path) -> dict[str, Any]:
+    """Return an Ansible inventory of simulated servers, the first one upstream of the others.
+
+    User name and password are those of the environment, as the lab prints them.
+    """
+    variables = {
+        "ansible_user": "{{ lookup('ansible.builtin.env', 'WSUSFIX_USERNAME') }}",
+        "ansible_password": "{{ lookup('ansible.builtin.env', 'WSUSFIX_PASSWORD') }}",
+        "wsus_package": str(package),
+    }
+    reached = {
+        host.name: {"ansible_host": host.connection["host"], "ansible_port": host.connection["port"]} for host in hosts
+    }
+    first = hosts[0].name
+    groups = {
+        "wsus_upstream": {"hosts": {first: reached.pop(first)}},
+        "wsus_downstream": {"hosts": reached},
+    }
+    return {"all": {"children": {"wsus": {"vars": variables, "children": groups}}}}
+
+
 def serve(
-    states: Sequence[str], *, os_name: str, arch: str, stream: TextIO | None = None, engine: str | None = None
+    states: Sequence[str],
+    *,
+    os_name: str,
+    arch: str,
+    stream: TextIO | None = None,
+    engine: str | None = None,
+    inventory_file: Path | None = None,
 ) -> None:
     """Keep simulated servers running until interrupted, and print how to reach them.
 
     Raises:
         ValueError: there is no such system, state, architecture or engine.
         RuntimeError: the engine is not at hand.
+        OSError: the inventory cannot be written.
     """
     out = stream or sys.stdout
     with Lab(engine=engine) as lab:
@@ -133,6 +162,10 @@ def serve(
             print(f"# {host.name}: {os_name}, {arch}, WSUS {state}", file=out)
             print(f"wsusfix diagnose {reach['host']} --port {reach['port']}", file=out)
             print(f"wsusfix remediate {reach['host']} --port {reach['port']} --package {package} --yes", file=out)
+        if inventory_file is not None:
+            # Every JSON is YAML.
+            inventory_file.write_text(json.dumps(inventory(hosts, package), indent=2) + "\n", encoding="utf-8")
+            print(f"ansible-playbook -i {inventory_file} wsusfix.wsus.survey", file=out)
         print("# Ctrl-C ends them", file=out, flush=True)
         try:
             while True:

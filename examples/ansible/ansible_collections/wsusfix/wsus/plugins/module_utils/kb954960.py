@@ -108,6 +108,13 @@ class Told:
         }
         self.warn(*plan.warnings)
 
+    @staticmethod
+    def consent(plan: wsusfix.Plan) -> wsusfix.ConsentError:
+        """Return the library's own error, with what to do about it in a playbook."""
+        hint = "show the plan to whoever answers for the server, then say consent: true"
+        message = "the plan cannot be undone and nobody consented to it; nothing was changed"
+        return wsusfix.ConsentError(message, host=plan.host, phase="apply", hint=hint)
+
 
 @contextlib.contextmanager
 def library(module: AnsibleModule) -> Iterator[Told]:

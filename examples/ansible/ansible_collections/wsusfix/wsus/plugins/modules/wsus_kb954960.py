@@ -225,6 +225,8 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         if plan.irreversible and not told.module.params["consent"]:
             told.warn("the plan cannot be undone: a real run needs consent: true")
         return
+    if plan.irreversible and not told.module.params["consent"]:
+        raise told.consent(plan)
     events: list[str] = []
     outcome = server.apply(plan, consent=told.module.params["consent"], on_event=lambda event: note(events, event))
     told.values.update(
