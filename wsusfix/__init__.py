@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     )
     from wsusfix.events import Event, JobState, Moment, Note, PhaseBegun, Recorder, UploadProgress
     from wsusfix.facts import HostFacts
+    from wsusfix.logs.correlate import Correlation, Pair
+    from wsusfix.logs.findings import ClientFinding, FileKind, LogFile, LogProblem, ServerFinding
+    from wsusfix.logs.survey import LogReport
     from wsusfix.options import Connection, Credentials, Options, Timeouts
     from wsusfix.package import Package
     from wsusfix.plan import Blocked, InstallUpdate, Plan
@@ -88,6 +91,9 @@ _HOMES = {
     ),
     "wsusfix.events": ("Event", "JobState", "Moment", "Note", "PhaseBegun", "Recorder", "UploadProgress"),
     "wsusfix.facts": ("HostFacts",),
+    "wsusfix.logs.correlate": ("Correlation", "Pair"),
+    "wsusfix.logs.findings": ("ClientFinding", "FileKind", "LogFile", "LogProblem", "ServerFinding"),
+    "wsusfix.logs.survey": ("LogReport",),
     "wsusfix.options": ("Connection", "Credentials", "Options", "Timeouts"),
     "wsusfix.package": ("Package",),
     "wsusfix.plan": ("Blocked", "InstallUpdate", "Plan"),
@@ -107,8 +113,10 @@ __all__ = [
     "CertificateError",
     "Check",
     "Cleanup",
+    "ClientFinding",
     "Connection",
     "ConsentError",
+    "Correlation",
     "Credentials",
     "CredentialsError",
     "DeadlineError",
@@ -116,12 +124,16 @@ __all__ = [
     "EnvelopeTooLargeError",
     "Event",
     "Evidence",
+    "FileKind",
     "HostFacts",
     "InstallUpdate",
     "Job",
     "JobError",
     "JobEvidence",
     "JobState",
+    "LogFile",
+    "LogProblem",
+    "LogReport",
     "Moment",
     "NotAllowedError",
     "NotReachedError",
@@ -131,6 +143,7 @@ __all__ = [
     "Outcome",
     "Package",
     "PackageError",
+    "Pair",
     "PhaseBegun",
     "Plan",
     "PlanChangedError",
@@ -140,6 +153,7 @@ __all__ = [
     "RefusedByServerError",
     "RefusedError",
     "ScriptError",
+    "ServerFinding",
     "ShellGoneError",
     "StepOutcome",
     "StepStatus",
