@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from wsusfix.facts import HostFacts
     from wsusfix.logs.correlate import Correlation, Pair
     from wsusfix.logs.findings import ClientFinding, FileKind, LogFile, LogProblem, ServerFinding
+    from wsusfix.logs.machine import MachineLogs
     from wsusfix.logs.survey import LogReport
     from wsusfix.options import Connection, Credentials, Options, Timeouts
     from wsusfix.package import Package
@@ -93,6 +94,7 @@ _HOMES = {
     "wsusfix.facts": ("HostFacts",),
     "wsusfix.logs.correlate": ("Correlation", "Pair"),
     "wsusfix.logs.findings": ("ClientFinding", "FileKind", "LogFile", "LogProblem", "ServerFinding"),
+    "wsusfix.logs.machine": ("MachineLogs",),
     "wsusfix.logs.survey": ("LogReport",),
     "wsusfix.options": ("Connection", "Credentials", "Options", "Timeouts"),
     "wsusfix.package": ("Package",),
@@ -134,6 +136,7 @@ __all__ = [
     "LogFile",
     "LogProblem",
     "LogReport",
+    "MachineLogs",
     "Moment",
     "NotAllowedError",
     "NotReachedError",

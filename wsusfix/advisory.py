@@ -98,6 +98,10 @@ SETUP_VALUES: Final = (
     "WmsdeInstalled",
 )
 
+#: Of these: where WSUS is, and where its log is said to be (product).
+TARGET_VALUE: Final = "TargetDir"
+LOG_PATH_VALUE: Final = "LogFilePath"
+
 
 class InstallType(enum.IntEnum):
     """``InstallType`` of the Setup key (product)."""
@@ -285,6 +289,30 @@ def exit_code(code: int) -> ExitCode:
 #: Microsoft's order for several front ends on one database, as far as this update goes (KB954960: every front end).
 FRONT_ENDS_TEXT: Final = "every front end that shares the database needs the update; the fault is gone when all have it"
 
+# --- clients of updates ---------------------------------------------------------------------------------------------
+
+#: Below HKLM: where group policy names the server of updates, and how automatic updates are set (Windows, update
+#: services registry settings): ``UseWUServer`` 1 uses that server, ``NoAutoUpdate`` 1 turns them off, ``AUOptions`` 1,
+#: in either key, too.
+CLIENT_POLICY_KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
+CLIENT_SERVER_VALUE: Final = "WUServer"
+CLIENT_AUTOMATIC_KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU"
+CLIENT_OWN_KEY: Final = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update"
+CLIENT_USES_SERVER_VALUE: Final = "UseWUServer"
+CLIENT_DISABLED_VALUE: Final = "NoAutoUpdate"
+CLIENT_OPTIONS_VALUE: Final = "AUOptions"
+CLIENT_OPTIONS_OFF: Final = 1
+CLIENT_SERVICE: Final = "wuauserv"
+#: The agent's program below ``System32``, and how it is asked to look for updates now (Windows).
+CLIENT_PROGRAM: Final = "wuauclt.exe"
+CLIENT_DETECT_NOW: Final = "/detectnow"
+#: Left by any product or component of Office 2003, whose version is 11.0 (*recalled*; an absent key proves nothing, a
+#: present one only says that a client is worth asking).
+OFFICE_2003_KEYS: Final = (
+    r"SOFTWARE\Microsoft\Office\11.0\Common\InstallRoot",
+    r"SOFTWARE\Wow6432Node\Microsoft\Office\11.0\Common\InstallRoot",
+)
+
 # --- what the logs say ----------------------------------------------------------------------------------------------
 
 #: The two logs (advisory 954960, "how do I know"): the client's below ``%windir%``, the server's in one of these
@@ -303,6 +331,12 @@ SERVER_ERROR_CODE: Final = "InternalServerError"
 CLIENT_METHOD: Final = "ClientWebService/SyncUpdates"
 #: The first line that an update agent writes when it starts; it gives the time zone as ``tz: -0600`` (Windows).
 CLIENT_LOG_HEADER: Final = "Logging initialized"
+#: How a client logs that it looks for updates, that it asks its server for them (advisory 954960, client sample; the
+#: first also in Windows' own logs), and that it came through (*recalled*; read as success only together with the
+#: others, and only where no error is logged in between).
+CLIENT_SEARCH: Final = "Agent: Finding updates"
+CLIENT_SYNC: Final = "PT: Synchronizing server updates"
+CLIENT_FOUND: Final = "Found"
 #: The server's side: an exception of this type, from this method, through these two frames; then the line of the SOAP
 #: fault with the same ID that the client shows (advisory 954960, server sample). .NET's sentences are translated,
 #: names are not.

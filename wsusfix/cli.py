@@ -124,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=lambda chosen, deed=deed: _over_hosts(chosen, deed))
+        if name != "verify":
+            command.add_argument(
+                "--no-logs",
+                action="store_true",
+                help="leave the servers' logs unread: whether it happened stays unknown",
+            )
         if name == "remediate":
             command.add_argument("--yes", action="store_true", help="consent to what cannot be undone")
             command.add_argument("--dry-run", action="store_true", help="leave out apply, and nothing else")
@@ -279,13 +285,15 @@ def _judge(verdict: Verdict) -> ExitCode:
             return ExitCode.EXPOSED
 
 
-def _diagnose(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
-    diagnosis = server.diagnose()
+def _diagnose(
+    server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]
+) -> tuple[HostResult, ExitCode]:
+    diagnosis = server.diagnose(logs=not chosen.no_logs)
     return HostResult(server.host, diagnosis=diagnosis), _judge(diagnosis.verdict)
 
 
 def _plan(server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
-    plan = server.plan(chosen.options)
+    plan = server.plan(chosen.options, logs=not chosen.no_logs)
     return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan), _judge_plan(plan)
 
 
@@ -301,7 +309,7 @@ def _verify(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], obj
 def _remediate(
     server: WsusServer, chosen: argparse.Namespace, progress: Callable[[Event], object]
 ) -> tuple[HostResult, ExitCode]:
-    plan = server.plan(chosen.options)
+    plan = server.plan(chosen.options, logs=not chosen.no_logs)
     found = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan)
     if chosen.dry_run:
         return found, _judge_plan(plan)

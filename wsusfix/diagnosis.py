@@ -1,4 +1,4 @@
-"""From facts to a diagnosis: is the server exposed, was the fault observed, and why do we say so.
+"""From facts and findings to a diagnosis: is the server exposed, was the fault observed, and why do we say so.
 
 Pure functions over frozen data; nothing here knows a network.  *Unknown is never safe*: what the facts do not prove is
 ``unknown``, and a fact that is only recalled needs a second witness before a server is called safe.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from wsusfix import advisory
 from wsusfix.advisory import InstallType, Product
 from wsusfix.facts import DatabasePlace, HostFacts, WsusInstallation
+from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import Presentable, printable, rows
 
 __all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
@@ -30,7 +31,7 @@ class Verdict(str, enum.Enum):
 
 
 class Observed(str, enum.Enum):
-    """Whether logs show the fault; ``UNKNOWN`` until logs were read."""
+    """Whether the server's logs show the fault; ``UNKNOWN`` unless all of them were read."""
 
     YES = "yes"
     NO = "no"
@@ -56,17 +57,20 @@ class Evidence(Presentable):
 class Diagnosis(Presentable):
     """A verdict with its reasons; ``exposed`` (the product has the fault) and ``observed`` (logs show it) differ.
 
-    ``exposed`` is ``None`` when it is unknown.  ``notes`` are things that matter for what is done next: neighbours, a
-    shared database, a restart that waits, a job that runs.
+    ``exposed`` is ``None`` when it is unknown.  ``observed_why`` says what the logs show, or why they say nothing;
+    ``logs`` is what was read of them, ``None`` where nobody looked.  ``notes`` are things that matter for what is done
+    next: neighbours, a shared database, a restart that waits, a job that runs.
     """
 
     host: str
     verdict: Verdict
     observed: Observed
+    observed_why: str
     why: str
     evidence: tuple[Evidence, ...]
     notes: tuple[str, ...]
     facts: HostFacts
+    logs: MachineLogs | None = None
 
     @property
     def exposed(self) -> bool | None:
@@ -91,12 +95,7 @@ class Diagnosis(Presentable):
             [
                 ("why", self.why),
                 ("exposed", exposed),
-                (
-                    "observed",
-                    f"{self.observed.value} (logs not read)"
-                    if self.observed is Observed.UNKNOWN
-                    else self.observed.value,
-                ),
+                ("observed", f"{self.observed.value} ({self.observed_why})"),
                 ("system", self.facts.os),
                 ("WSUS", self.facts.wsus),
                 *(("evidence", item) for item in self.evidence),
@@ -105,21 +104,43 @@ class Diagnosis(Presentable):
         )
 
 
-def diagnose(facts: HostFacts) -> Diagnosis:
-    """Decide what a server is, from its facts alone (logs unread: ``observed`` is unknown).
+def diagnose(facts: HostFacts, logs: MachineLogs | None = None) -> Diagnosis:
+    """Decide what a server is, from its facts, and whether the fault was observed, from its logs.
 
     Sources: the table "who is affected" of advisory 954960 and the file information of KB954960.
     """
     verdict, why, evidence = _judge(facts)
+    observed, observed_why = _observe(logs)
     return Diagnosis(
         host=facts.host,
         verdict=verdict,
-        observed=Observed.UNKNOWN,
+        observed=observed,
+        observed_why=observed_why,
         why=why,
         evidence=evidence,
         notes=_notes(facts, verdict),
         facts=facts,
+        logs=logs,
     )
+
+
+def _observe(logs: MachineLogs | None) -> tuple[Observed, str]:
+    """Say whether the logs show the fault, and why; only logs that were read whole say that it was not."""
+    if logs is None:
+        return Observed.UNKNOWN, "logs not read"
+    found = logs.correlation
+    if found.calls:
+        missed = "" if logs.complete else " at least"
+        calls = "1 failed call" if found.calls == 1 else f"{found.calls} failed calls"
+        last = f", last at {found.until:%Y-%m-%d %H:%M:%S} UTC" if found.until else ""
+        return Observed.YES, f"{calls}{missed}{last}"
+    if not logs.complete:
+        return Observed.UNKNOWN, logs.unread[0] if logs.unread else "there is no log"
+    if found.inconclusive:
+        return Observed.UNKNOWN, f"{found.inconclusive} findings are inconclusive, none is proof"
+    if logs.begins is None or logs.ends is None:
+        return Observed.UNKNOWN, "the logs say nothing yet"
+    return Observed.NO, f"no such call from {logs.begins:%Y-%m-%d %H:%M} to {logs.ends:%Y-%m-%d %H:%M} UTC"
 
 
 _Judgement = tuple[Verdict, str, tuple[Evidence, ...]]

@@ -130,6 +130,11 @@ class WsusInstallation(Presentable):
     front_ends: tuple[str, ...] | None = None
 
     @property
+    def serves(self) -> bool:
+        """Whether a WSUS server is installed, or may be: then it has logs."""
+        return (self.present and self.install_type is not InstallType.CONSOLE) or self.wsus2_product
+
+    @property
     def product(self) -> Product | None:
         """The generation by major and minor of ``VersionString``, or ``None`` for one nobody knows."""
         if self.version is None:

@@ -90,6 +90,7 @@ class Timeouts:
         assemble: for joining and hashing an uploaded file on the server.
         start: for the scheduled task to begin.
         busy: for which a job waits for another installation.
+        logs: for searching the logs on a machine; what was not read by then is told.
         signature: for which a job tries to verify the package's signature (closed networks stall here).
         still: an installer that used no processor for so long is told as standing still.
         job: for the whole job, seen from here; past it the job goes on by itself and can be joined.
@@ -104,6 +105,7 @@ class Timeouts:
     assemble: float = 600.0
     start: float = 120.0
     busy: float = 900.0
+    logs: float = 60.0
     signature: float = 180.0
     still: float = 300.0
     job: float = 3600.0

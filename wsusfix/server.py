@@ -16,10 +16,13 @@ from wsusfix import facts as probing
 from wsusfix import plan as planning
 from wsusfix import verify as verifying
 from wsusfix.diagnosis import Diagnosis
-from wsusfix.errors import UsageError, WsusFixError
+from wsusfix.errors import AnswerError, DeadlineError, ScriptError, UsageError, WsusFixError
 from wsusfix.events import Event, JobState, Note, Observer, PhaseBegun, ignore
 from wsusfix.facts import HostFacts
-from wsusfix.options import Connection, Credentials, Options, Timeouts
+from wsusfix.logs import machine as logs_there
+from wsusfix.logs.findings import FileKind
+from wsusfix.logs.machine import MachineLogs
+from wsusfix.options import Connection, Credentials, Options, Timeouts, whole_seconds
 from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Outcome, Verification
@@ -112,18 +115,56 @@ class WsusServer:
         parameters = probing.probe_parameters(self._connection.timeouts)
         return probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
 
-    def diagnose(self) -> Diagnosis:
-        """Look anew and say what the server is with regard to advisory 954960. Changes nothing."""
-        return diagnosing.diagnose(self.facts())
+    def logs(self) -> MachineLogs:
+        """Search the server's own logs, there, and say what they prove. Changes nothing.
 
-    def plan(self, options: Options | None = None) -> Plan:
+        Logs that cannot be read are told as such, and so is what was not read of long ones.
+        """
+        return self._search(FileKind.SERVER)
+
+    def client_log(self) -> MachineLogs:
+        """Search the log of this machine's own update agent, there: any client may be connected to for it."""
+        return self._search(FileKind.CLIENT)
+
+    def _search(self, side: FileKind) -> MachineLogs:
+        self._begin("logs", side.value)
+        seconds = self._connection.timeouts.logs
+        search = logs_there.server_search if side is FileKind.SERVER else logs_there.client_search
+        try:
+            answer = self._session.run(
+                scripts.compose("search_logs"),
+                search(whole_seconds(seconds)),
+                phase="logs",
+                # It stops by itself; what it takes beyond that is the machine's and the network's.
+                within=seconds + self._connection.timeouts.script,
+            )
+            return logs_there.parse(self.host, side, answer)
+        except (AnswerError, DeadlineError, ScriptError) as error:
+            # What cannot be read proves nothing, and keeps nobody from what else there is to say.
+            return logs_there.not_read(self.host, side, error.message)
+
+    def diagnose(self, *, logs: bool = True) -> Diagnosis:
+        """Look anew and say what the server is with regard to advisory 954960. Changes nothing.
+
+        Args:
+            logs: whether to search the server's logs, too, for whether the fault was observed.
+        """
+        facts = self.facts()
+        found = self.logs() if logs and facts.wsus.serves else None
+        return diagnosing.diagnose(facts, found)
+
+    def plan(self, options: Options | None = None, *, logs: bool = True) -> Plan:
         """Look anew, read the package, and say what would be done. Changes nothing.
+
+        Args:
+            options: what is wanted.
+            logs: as for :meth:`diagnose`; what is done does not depend on it.
 
         Raises:
             PackageError: the package file cannot be read.
         """
         chosen, package = read_options(options)
-        return planning.plan(self.diagnose(), package, chosen)
+        return planning.plan(self.diagnose(logs=logs), package, chosen)
 
     def apply(self, plan: Plan, *, consent: bool = False, on_event: Observer | None = None) -> Outcome:
         """Carry out a plan; the one thing that changes the server's software.
@@ -272,6 +313,7 @@ def remediate(
     username: str | None = None,
     password: str | None = None,
     consent: bool = False,
+    logs: bool = True,
     on_event: Observer | None = None,
     port: int | None = None,
     ssl: bool = False,
@@ -304,7 +346,8 @@ def remediate(
         timeouts=timeouts,
         on_event=on_event,
     ) as server:
-        return server.apply(planning.plan(server.diagnose(), package, chosen), consent=consent, on_event=on_event)
+        diagnosis = server.diagnose(logs=logs)
+        return server.apply(planning.plan(diagnosis, package, chosen), consent=consent, on_event=on_event)
 
 
 def read_options(options: Options | None) -> tuple[Options, Package | None]:

@@ -17,7 +17,8 @@ import wsusfix
 from tests import builders
 from wsusfix.errors import AccessDeniedError
 from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
-from wsusfix.logs import ClientFinding, LogProblem, LogReport, Pair, ServerFinding, correlate
+from wsusfix.logs import ClientFinding, FileKind, LogProblem, LogReport, MachineLogs, Pair, ServerFinding, correlate
+from wsusfix.logs import LogFile as LogThatWasRead
 from wsusfix.options import Connection, Options
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
@@ -42,6 +43,7 @@ def _one_of_each() -> list[Presentable]:
     at_server = ServerFinding("SoftwareDistribution.log", 2, began, call_id="0a" * 16)
     problem = LogProblem("empty.log", "nothing in it")
     correlation = correlate([at_client, at_server])
+    read = LogThatWasRead("SoftwareDistribution.log", FileKind.SERVER, 1, None, began, began)
     result = HostResult("wsus01", planned.diagnosis, planned, outcome, outcome.verification, AccessDeniedError("no"))
     return [
         facts,
@@ -86,6 +88,8 @@ def _one_of_each() -> list[Presentable]:
         Pair("0a" * 16, at_client, at_server, 1.0),
         correlation,
         LogReport((at_client, at_server), (), correlation),
+        read,
+        MachineLogs("wsus01", FileKind.SERVER, (read,), (at_server,), correlation, began, ("the rest",)),
     ]
 
 

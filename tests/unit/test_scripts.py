@@ -44,6 +44,7 @@ PURE_TYPES = frozenset(
         "System.IO.Path",
         "System.Math",
         "System.StringComparison",
+        "System.Text.RegularExpressions.Regex",
         "System.Version",
     }
 )

@@ -200,7 +200,7 @@ class Walk:
         try:
             with wsusfix.connect(**self.host.connection, timeouts=self.timeouts, on_event=self._observe) as server:
                 self._watch(server._session)
-                return server.apply(server.plan(self.options), consent=True)
+                return server.apply(server.plan(self.options, logs=False), consent=True)
         except wsusfix.WsusFixError as error:
             return error
 

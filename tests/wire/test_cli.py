@@ -74,7 +74,7 @@ def test_the_module_runs_as_a_program_of_its_own(lab: Lab) -> None:
         reach["host"],
         "exposed_sp1",
         True,
-        "unknown",
+        "no",
         None,
     )
 

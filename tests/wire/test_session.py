@@ -10,14 +10,14 @@ Each trap of pypsrp 0.9.1 that the session was built against, and the tests that
 -  3, errors of six families: test_every_way_of_not_getting_in_is_told_apart_..., all of tests/unit/test_faults.py
 -  4, ``had_errors`` knows terminating errors only: test_an_error_record_is_an_error_though_the_pipeline_completed
 -  5, errors are hidden, shells and pipelines left behind: test_ctrl_c_..., test_a_failed_opening_leaves_no_shell,
-   test_an_error_is_not_hidden_by_the_farewell, test_twenty_scripts_leave_no_more_than_one_pipeline_and_one_shell
+   test_an_error_is_not_hidden_by_the_farewell, test_twenty_scripts_leave_no_more_than_two_pipelines_and_one_shell
 -  6, one connection in two threads is garbled: test_a_second_thread_is_told_to_use_a_connection_of_its_own,
    test_lanes_run_side_by_side_over_connections_of_their_own_and_close_them
 -  7, numbers are cut, tuples fail, empty input fails: test_what_would_arrive_as_something_else_is_refused_...,
    test_empty_input_is_refused_with_a_reason
 -  8, scripts and envelopes are logged: test_neither_scripts_nor_envelopes_are_logged
 -  9, ``Client.copy``: test_pypsrps_own_client_is_not_even_loaded
-- 10, a pool for every question: test_two_scripts_cost_eleven_requests
+- 10, a pool for every question: test_two_scripts_cost_ten_requests_and_each_further_one_three
 - 11, no overall deadline: test_a_script_that_never_ends_is_given_up_with_its_shell, test_outputs_without_end_...
 - 12, options are ignored, proxies of the environment are not: test_every_option_arrives_...,
    test_proxies_of_the_environment_are_not_used
@@ -694,14 +694,14 @@ def test_closing_twice_or_a_session_that_never_was_open_is_no_error() -> None:
         asking.close()
 
 
-def test_twenty_scripts_leave_no_more_than_one_pipeline_and_one_shell() -> None:
+def test_twenty_scripts_leave_no_more_than_two_pipelines_and_one_shell() -> None:
     with serving() as endpoint, session(endpoint) as asking:
         most = 0
         for _ in range(20):
             ask(asking)
             (shell,) = endpoint.shells
             most = max(most, shell.pipelines)
-        assert most == 1
+        assert most == 2
 
 
 def test_an_error_that_is_kept_keeps_no_connection_open() -> None:
@@ -714,7 +714,7 @@ def test_an_error_that_is_kept_keeps_no_connection_open() -> None:
     assert caught.value.__traceback__ is not None
 
 
-def test_two_scripts_cost_eleven_requests() -> None:
+def test_two_scripts_cost_ten_requests_and_each_further_one_three() -> None:
     with serving() as endpoint:
         with session(endpoint) as asking:
             ask(asking)

@@ -247,6 +247,7 @@ class Endpoint:
         self._one_reboot = threading.Lock()
         self._request_count = 0
         self._bytes_received = 0
+        self._bytes_sent = 0
         self._running = False
         self._listener: socket.socket | None = None
         self._down_until = 0.0
@@ -267,6 +268,12 @@ class Endpoint:
         """Bytes of request bodies, as they came from the sockets."""
         with self._lock:
             return self._bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of responses, heads included, as they went into the sockets."""
+        with self._lock:
+            return self._bytes_sent
 
     @property
     def shells(self) -> tuple[ShellInfo, ...]:
@@ -424,6 +431,8 @@ class Endpoint:
 
     def _write(self, connection: _Connection, response: _Response) -> None:
         data = response.encode()
+        with self._lock:
+            self._bytes_sent += len(data)
         if self.faults.breaks_response():
             connection.socket.sendall(data[: len(data) // 2])
             raise ConnectionReset

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final
@@ -43,6 +44,7 @@ from wsusfix.lab.http import Endpoint, Quotas, ShellInfo
 from wsusfix.lab.installer import Installation, Installer
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall, TerminatingError
 from wsusfix.lab.scheduler import Process, ProcessEnded, Task
+from wsusfix.lab.update_logs import ENCODINGS, AgentProgram, ServerLog, UpdateAgent
 from wsusfix.lab.windows import LogEntry, Machine, SimulatedWindows, System, time_text
 from wsusfix.lab.wsus import DATABASES, GENERATIONS, Wsus
 from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, ContractError, JobPhase
@@ -113,6 +115,26 @@ _RELEASES: Final[Mapping[str, _Release]] = MappingProxyType(
         ),
     }
 )
+#: What clients of updates run beside all of these: workstations that can be reached.
+_CLIENT_RELEASES: Final[Mapping[str, _Release]] = MappingProxyType(
+    {
+        "Windows XP": _Release(
+            "Microsoft Windows XP Professional",
+            {3: "5.1.2600"},
+            3,
+            "C:\\WINDOWS",
+            _OLD_PROFILES,
+            architectures=("x86",),
+            suite_mask=256,
+        ),
+        "Windows Vista": _Release(
+            "Microsoft® Windows Vista™ Business", {1: "6.0.6001", 2: "6.0.6002"}, 2, "C:\\Windows", "C:\\Users"
+        ),
+    }
+)
+_WORKSTATION: Final = 1
+#: A client has looked for updates so many hours ago when it is stood up: automatic updates do about once a day.
+_DETECTIONS: Final = (45, 23)
 #: Where Program Files is, by the language that Windows was installed in.
 _PROGRAM_FILES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -273,7 +295,7 @@ class HostFaults(Faults):
 
 
 class Host:
-    """One simulated server; made by :meth:`Lab.add_server`.
+    """One simulated server or client; made by :meth:`Lab.add_server` and :meth:`Lab.add_client`.
 
     ``connection`` holds the keyword arguments of :func:`wsusfix.connect`.  Everything else looks into the server, or
     changes it, from outside.
@@ -302,6 +324,10 @@ class Host:
         self._jobs: dict[Process, Job] = {}
         self._installations: list[Installation] = []
         self._endpoint: Endpoint | None = None
+        #: What the server's web services write, ``None`` where none is written.
+        self.log: ServerLog | None = None
+        #: The update agent of a client.
+        self.agent: UpdateAgent | None = None
         machine.on_text = self._text_written
         machine.on_restart = self.reboot
 
@@ -359,6 +385,11 @@ class Host:
     def bytes_received(self) -> int:
         """Bytes of request bodies received so far."""
         return self._door.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of answers sent so far."""
+        return self._door.bytes_sent
 
     @property
     def latency(self) -> float:
@@ -425,6 +456,21 @@ class Host:
         return self._machine
 
     # --- what can be done -------------------------------------------------------------------------------------------
+
+    def detect(self) -> str | None:
+        """Let the client look for updates now; the ID of the call that failed, or ``None`` when it was served.
+
+        Raises:
+            ValueError: it is no client.
+        """
+        if self.agent is None:
+            raise ValueError(f"{self.name} is no client: add_client makes one")
+        return self.agent.detect()
+
+    @property
+    def wsus(self) -> Wsus:
+        """WSUS as it stands on this server."""
+        return self._wsus
 
     @property
     def install_seconds(self) -> float:
@@ -622,6 +668,7 @@ class Lab:
         execution_policy: str | None = None,
         powershell_version: str = "2.0",
         clock_offset: float = 0.0,
+        log_folder: str | None = advisory.SERVER_LOG_FOLDERS[0],
         quotas: Quotas | None = None,
     ) -> Host:
         """Stand up a server and open its endpoint.
@@ -642,48 +689,33 @@ class Lab:
             execution_policy: set by group policy, "AllSigned" for example.
             powershell_version: that the endpoint poses as.
             clock_offset: seconds by which the server's clock is wrong.
+            log_folder: in which WSUS writes its log: a name below where WSUS is, or a path; ``None`` for no log at all.
             quotas: of WinRM, in place of those of its version.
 
         Raises:
             ValueError: there is no such thing, or it does not go together with the rest.
             OSError: no address and port could be had on loopback.
         """
-        if self._closed:
-            raise ValueError("this lab is closed")
-        if not name or name in self._hosts:
-            raise ValueError(f"a server needs a name that no other has, not {name!r}")
         release = _RELEASES[_one_of("os", os, _RELEASES)]
-        arch = arch or release.architectures[-1]
-        _one_of("arch", arch, release.architectures, os)
         if wsus is not None:
             _one_of("wsus", wsus, GENERATIONS)
             _one_of("wsus", wsus, release.generations, os)
-        service_pack = release.service_pack if service_pack is None else service_pack
-        _one_of("service_pack", service_pack, release.builds, os)
-        _one_of("culture", culture, _PROGRAM_FILES)
         _one_of("database", database, DATABASES)
         for neighbour in neighbours:
             _one_of("neighbour", neighbour, advisory.NEIGHBOUR_KEYS)
-        host = _stand_up(
+        host = self._host(
             name,
-            System(
-                os,
-                release.builds[service_pack],
-                service_pack,
-                release.caption,
-                release.suites,
-                release.suite_mask,
-                release.windows_directory,
-            ),
-            release.profiles,
+            os,
+            release,
             arch=arch,
+            service_pack=service_pack,
             culture=culture,
             wsus=wsus,
             database=database,
             neighbours=neighbours,
             administrator=administrator,
             session_allowed=session_allowed,
-            engine=self._engine,
+            log_folder=log_folder,
         )
         machine = host.machine
         machine.powershell_version = powershell_version
@@ -695,11 +727,128 @@ class Lab:
             machine.registry.set(advisory.RESTART_KEYS[0 if machine.system.elevates else 1])
         if execution_policy is not None:
             machine.registry.set(advisory.POLICY_KEY, **{advisory.POLICY_VALUE: execution_policy})
+        if host.wsus.serves and log_folder is not None:
+            host.log = ServerLog(machine, host.wsus.log_path)
+            for hours in (47, 24, 1):
+                host.log.ordinary(_ago(machine, hours))
         if free_space is not None:
             machine.files.drive("C:\\").free = free_space
         self._open(host, quotas)
         self._hosts[name] = host
         return host
+
+    def add_client(
+        self,
+        name: str,
+        *,
+        server: Host | str | None = None,
+        os: str = "Windows XP",
+        arch: str | None = None,
+        service_pack: int | None = None,
+        culture: str = "en-US",
+        office_2003: bool = True,
+        automatic_updates: bool = True,
+        utc_offset: int = 0,
+        encoding: str = "ansi",
+        clock_offset: float = 0.0,
+        quotas: Quotas | None = None,
+    ) -> Host:
+        """Stand up a client of updates and open its endpoint; it has looked for updates twice before.
+
+        Args:
+            name: the computer's name.
+            server: whose updates it gets: a server of this lab, or the address of one that is not there.
+            os: "Windows XP", "Windows Vista", or a system that :meth:`add_server` takes.
+            arch: "x86" or "x64"; ``None`` for the usual one of *os*.
+            service_pack: of Windows; ``None`` for the last one.
+            culture: of the installed language, as for :meth:`add_server`.
+            office_2003: whether it has Office 2003, or a component of it.
+            automatic_updates: whether they are on; if not, it does not look for updates even when asked to.
+            utc_offset: minutes by which its local time is ahead of UTC.
+            encoding: of its log: "ansi", "utf-8" or "utf-16".
+            clock_offset: seconds by which its clock is wrong.
+            quotas: of WinRM, in place of those of its version.
+
+        Raises:
+            ValueError: there is no such thing, or it does not go together with the rest.
+            OSError: no address and port could be had on loopback.
+        """
+        releases = {**_CLIENT_RELEASES, **_RELEASES}
+        release = releases[_one_of("os", os, releases)]
+        _one_of("encoding", encoding, ENCODINGS)
+        host = self._host(
+            name,
+            os,
+            release,
+            arch=arch,
+            service_pack=service_pack,
+            culture=culture,
+            product_type=_WORKSTATION if os in _CLIENT_RELEASES else 3,
+        )
+        machine = host.machine
+        machine.utc_offset, machine.clock_offset = utc_offset, clock_offset
+        machine.boot_time += clock_offset
+        address = f"http://{server.name}/" if isinstance(server, Host) else server or ""
+        _set_up_updates(machine, address, office_2003=office_2003, automatic_updates=automatic_updates)
+        host.agent = UpdateAgent(
+            machine,
+            address=address,
+            reach=lambda: (server.wsus, server.log, server.machine) if isinstance(server, Host) else None,
+            encoding=encoding,
+        )
+        host.agent.office_2003, host.agent.works = office_2003, automatic_updates
+        machine.programs = AgentProgram(host.agent)
+        host.agent.start(_ago(machine, _DETECTIONS[0] + 1))
+        for hours in _DETECTIONS:
+            host.agent.detect(_ago(machine, hours))
+        self._open(host, quotas)
+        self._hosts[name] = host
+        return host
+
+    def _host(
+        self,
+        name: str,
+        os: str,
+        release: _Release,
+        *,
+        arch: str | None,
+        service_pack: int | None,
+        culture: str,
+        product_type: int = 3,
+        **more: Any,
+    ) -> Host:
+        """Put a machine together, without its endpoint.
+
+        Raises:
+            ValueError: there is no such thing, or it does not go together with the rest.
+        """
+        if self._closed:
+            raise ValueError("this lab is closed")
+        if not name or name in self._hosts:
+            raise ValueError(f"a server needs a name that no other has, not {name!r}")
+        arch = arch or release.architectures[-1]
+        _one_of("arch", arch, release.architectures, os)
+        service_pack = release.service_pack if service_pack is None else service_pack
+        _one_of("service_pack", service_pack, release.builds, os)
+        _one_of("culture", culture, _PROGRAM_FILES)
+        return _stand_up(
+            name,
+            System(
+                os,
+                release.builds[service_pack],
+                service_pack,
+                release.caption,
+                release.suites,
+                release.suite_mask,
+                release.windows_directory,
+                product_type,
+            ),
+            release.profiles,
+            arch=arch,
+            culture=culture,
+            engine=self._engine,
+            **more,
+        )
 
     def package(
         self,
@@ -765,6 +914,30 @@ def _one_of(what: str, wanted: Any, there: Any, where: str = "") -> Any:
     return wanted
 
 
+def _ago(machine: Machine, hours: float) -> datetime:
+    """So many hours before now, by the machine's clock."""
+    return datetime.fromtimestamp(machine.now(), timezone.utc) - timedelta(hours=hours)
+
+
+def _set_up_updates(machine: Machine, address: str, *, office_2003: bool, automatic_updates: bool) -> None:
+    """Put into the registry what group policy and setup put there."""
+    if address:
+        machine.registry.set(
+            advisory.CLIENT_POLICY_KEY, **{advisory.CLIENT_SERVER_VALUE: address.rstrip("/")}, WUStatusServer=address
+        )
+    machine.registry.set(
+        advisory.CLIENT_AUTOMATIC_KEY,
+        **{
+            advisory.CLIENT_USES_SERVER_VALUE: int(bool(address)),
+            advisory.CLIENT_DISABLED_VALUE: int(not automatic_updates),
+        },
+    )
+    machine.services[advisory.CLIENT_SERVICE] = "running"
+    machine.files.create(f"{machine.system.windows_directory}\\System32\\{advisory.CLIENT_PROGRAM}", b"MZ")
+    if office_2003:
+        machine.registry.set(advisory.OFFICE_2003_KEYS[machine.architecture == "x64"], Path="C:\\Office\\")
+
+
 def _stand_up(
     name: str,
     system: System,
@@ -772,12 +945,13 @@ def _stand_up(
     *,
     arch: str,
     culture: str,
-    wsus: str | None,
-    database: str,
-    neighbours: Sequence[str],
-    administrator: bool,
-    session_allowed: bool,
     engine: Engine | None,
+    wsus: str | None = None,
+    database: str = DATABASES[0],
+    neighbours: Sequence[str] = (),
+    administrator: bool = True,
+    session_allowed: bool = False,
+    log_folder: str | None = None,
 ) -> Host:
     """Put a machine, its WSUS, its account and what runs on it together."""
     machine = Machine(
@@ -796,7 +970,13 @@ def _stand_up(
     profile = f"{profiles}\\{_USER}"
     machine.files.make_folders(f"{profile}\\Temp")
     machine.files.protect(profile, Security(token.sid, own, own))
-    wsus_there = Wsus(machine, wsus, database=database, neighbours=neighbours)
+    wsus_there = Wsus(
+        machine,
+        wsus,
+        database=database,
+        neighbours=neighbours,
+        log_folder=log_folder or advisory.SERVER_LOG_FOLDERS[0],
+    )
     host = Host(name, machine, wsus_there, account=account, token=token, profile=profile, engine=engine)
     machine.programs = Installer(wsus_there, host.installation_ended)
     machine.on_task = host.run_task

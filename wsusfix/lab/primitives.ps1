@@ -125,6 +125,10 @@ function Get-Clock {
     return (Invoke-Simulated 'get_clock' @{})
 }
 
+function Get-UtcOffset {
+    return (Invoke-Simulated 'get_utc_offset' @{})
+}
+
 function Get-PowerShellVersion {
     return (Invoke-Simulated 'get_power_shell_version' @{})
 }
@@ -216,6 +220,11 @@ function Read-TextFile {
 function Read-FileTail {
     param([string] $Path, [int] $Bytes)
     return (Invoke-Simulated 'read_file_tail' @{ path = $Path; bytes = $Bytes })
+}
+
+function Read-FileBlock {
+    param([string] $Path, [long] $Offset, [int] $Count)
+    return (Invoke-Simulated 'read_file_block' @{ path = $Path; offset = $Offset; count = $Count })
 }
 
 function Add-TextFile {

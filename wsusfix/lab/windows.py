@@ -170,6 +170,8 @@ class Machine:
         self.services: dict[str, str] = {}
         self.event_log: list[LogEntry] = []
         self.clock_offset = 0.0
+        #: Minutes by which the machine's local time is ahead of UTC.
+        self.utc_offset = 0
         self.install_seconds = 0.3
         self.foreign_installer = False
         self.installer_hangs = False
@@ -402,6 +404,11 @@ class SimulatedWindows:
         return time_text(self.machine.now())
 
     @_primitive
+    def get_utc_offset(self) -> int:
+        """Minutes by which local time is ahead of UTC."""
+        return self.machine.utc_offset
+
+    @_primitive
     def get_power_shell_version(self) -> str:
         """Of the PowerShell that runs the session."""
         return self.machine.powershell_version
@@ -526,6 +533,14 @@ class SimulatedWindows:
         start += start % 2 if wide else 0
         data = self._read(path, start=start) or b""
         return data.decode("utf-16-le" if wide else "utf-8", errors="replace").lstrip("\ufeff")
+
+    @_primitive
+    def read_file_block(self, path: str, offset: int, count: int) -> str:
+        """So many bytes of a file, a character each."""
+        data = self._read(path, start=int(offset), count=int(count))
+        if data is None:
+            raise self.machine.messages.error(Failure.NO_FILE, path)
+        return data.decode("latin-1")
 
     @_primitive
     def get_folder_trust(self, path: str) -> str:

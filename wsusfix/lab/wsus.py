@@ -66,9 +66,16 @@ class Wsus:
     """WSUS on one machine, absent (``None``) or of a generation."""
 
     def __init__(
-        self, machine: Machine, generation: str | None, *, database: str, neighbours: Sequence[str] = ()
+        self,
+        machine: Machine,
+        generation: str | None,
+        *,
+        database: str,
+        neighbours: Sequence[str] = (),
+        log_folder: str = advisory.SERVER_LOG_FOLDERS[0],
     ) -> None:
         self._machine = machine
+        self._log_folder = log_folder
         self._generation = GENERATIONS[generation] if generation else None
         self.target = f"{machine.program_files}\\{advisory.DEFAULT_TARGET}\\"
         if self._generation is not None:
@@ -99,7 +106,7 @@ class Wsus:
                 "PortNumber": 80,
                 "UsingSSL": 0,
                 "IISTargetWebSiteIndex": 1,
-                "LogFilePath": f"{self.target}LogFiles\\SoftwareDistribution.log",
+                advisory.LOG_PATH_VALUE: self.log_path,
                 "LogLevel": 1,
                 "WmsdeInstalled": int(database == "embedded"),
             }
@@ -111,6 +118,12 @@ class Wsus:
         machine.registry.set(advisory.SETUP_KEY, **setup)
 
     @property
+    def log_path(self) -> str:
+        """Where the log is, or would be: a folder of its own, or one below where WSUS is."""
+        folder = self._log_folder if ":" in self._log_folder else f"{self.target}{self._log_folder}"
+        return f"{folder}\\{advisory.SERVER_LOG}"
+
+    @property
     def dll_path(self) -> str:
         """Where the DLL is, or would be."""
         return f"{self.target}{advisory.CLIENT_DLL}"
@@ -119,6 +132,21 @@ class Wsus:
     def dll_version(self) -> str | None:
         """File version of the DLL that lies there now."""
         return self._machine.files.version(self.dll_path)
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is a server that clients can ask."""
+        return self._generation is not None and self._generation.server
+
+    @property
+    def faulty(self) -> bool:
+        """Whether clients with Office 2003 are not served: the product has the fault, and the update is not in."""
+        if self._generation is None or not self._generation.server:
+            return False
+        version = Version(self._generation.version)
+        affected = advisory.PRODUCT_BY_RELEASE.get((version.major, version.minor))
+        dll = Version(self.dll_version or "0")
+        return affected in (advisory.Product.RTM, advisory.Product.SP1) and dll < advisory.FIXED_DLL
 
     @property
     def takes_update(self) -> bool:

@@ -63,6 +63,9 @@ class Session:
         WsusFixError: with host and phase.
     """
 
+    #: So many pipelines that have answered may stay open beside the one at work: a diagnosis asks no more.
+    _left_open = 1
+
     def __init__(
         self,
         connection: Connection,
@@ -80,6 +83,8 @@ class Session:
         self._wsman: CarefulWSMan | None = None
         self._pool: RunspacePool | None = None
         self._pipeline: PowerShell | None = None
+        #: Pipelines that have answered, and are not closed.
+        self._answered: list[PowerShell] = []
         self._used = 0.0
         self._authentication = ""
 
@@ -205,6 +210,7 @@ class Session:
         if self._wsman is not None:
             self._wsman.close()
         self._wsman = self._pool = self._pipeline = None
+        self._answered.clear()
 
     @property
     def lanes(self) -> int:
@@ -306,9 +312,12 @@ class Session:
         assert self._wsman is not None
         self._wsman.begin(deadline)
         if self._pipeline is not None:
-            # Closed only now: when the session ends first, deleting the shell saves this round trip.
-            self._pipeline.close()
+            self._answered.append(self._pipeline)
             self._pipeline = None
+        while len(self._answered) > self._left_open:
+            # Closed only now: when the session ends first, deleting the shell saves this round trip.
+            self._answered[0].close()
+            del self._answered[0]
         pipeline = self._pipeline = PowerShell(self._pool)
         pipeline.add_script(script.text)
         pipeline.add_parameters({"Parameters": dict(parameters)})
@@ -396,6 +405,9 @@ class Session:
 
 class Lane(Session):
     """A session that shares another's shell; see :meth:`Session.lane`."""
+
+    #: The shell's quota is for the pipelines that are at work.
+    _left_open = 0
 
     def __init__(self, owner: Session, shell: RunspacePool, number: int, credentials: Credentials) -> None:
         super().__init__(owner.connection, credentials, on_retry=None)

@@ -418,11 +418,61 @@ INSTALL_UPDATE: Final = Contract(
     ),
 )
 
+SEARCH_LOGS: Final = Contract(
+    name="search_logs",
+    purpose="Search a server's or a client's logs by blocks, and bring back what stands around what is sought.",
+    parameters={
+        "key": str,  # below HKLM, the Setup key of WSUS; "" for a client, whose log lies in Windows' own folder
+        "path_value": str,  # of the key: where the log is said to be
+        "target_value": str,  # of the key: where WSUS is
+        "default_target": str,  # folder below Program Files, for a key without the latter
+        "folders": list,  # below where WSUS is
+        "name": str,  # of the log
+        "pattern": str,  # what is sought; its group "header" is not, but is told with every group after it
+        "wide_pattern": str,  # the same where a character has two bytes, as in UTF-16
+        "before": int,  # characters in front of a hit that belong to it
+        "after": int,  # and behind it
+        "block": int,  # bytes read at once
+        "edge": int,  # bytes of beginning and end that are told of each file
+        "most_bytes": str,  # read of all files together, the end of the newest first
+        "most_files": int,
+        "most_groups": int,  # told of all files together, the first and the last ones of each
+        "seconds": int,  # then it stops, and says so
+    },
+    answer={
+        "clock": TEXT,
+        "utc_offset": NUMBER,  # minutes, of the machine, now
+        "places": LONG,  # where the log was looked for, one a line; ": " and why behind one that cannot be looked at
+        "files": NUMBER,
+        "left_out": NUMBER,  # files beyond the most
+    },
+    families={
+        # By number, the newest first: path, length, place from which it was read, groups that were left out, the last
+        # header, and what went wrong ("time", "changed", or Windows' own words), each on a line of its own.
+        "file_": LONG,
+        "edges_": LONG,  # the beginning of what was read, and the end
+        # Each "start end line length header", a line feed, and so many characters; a byte of the file each, but that
+        # the zeros of UTF-16 are left out. Groups that touch are one.
+        "groups_": LONG,
+    },
+)
+
 #: Every contract by its script's name.
 CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
     {
         contract.name: contract
-        for contract in (FACTS, STAGE, RECEIVE, ASSEMBLE, START_JOB, POLL_JOB, COLLECT_JOB, CLEANUP, INSTALL_UPDATE)
+        for contract in (
+            FACTS,
+            SEARCH_LOGS,
+            STAGE,
+            RECEIVE,
+            ASSEMBLE,
+            START_JOB,
+            POLL_JOB,
+            COLLECT_JOB,
+            CLEANUP,
+            INSTALL_UPDATE,
+        )
     }
 )
 

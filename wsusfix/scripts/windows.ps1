@@ -111,6 +111,11 @@ function Get-Clock {
     return (ConvertTo-UtcText ([System.DateTime]::UtcNow))
 }
 
+function Get-UtcOffset {
+    # In minutes, as it is now; what lies to the east is ahead.
+    return [int] [System.TimeZone]::CurrentTimeZone.GetUtcOffset([System.DateTime]::Now).TotalMinutes
+}
+
 function Get-PowerShellVersion {
     return $PSVersionTable.PSVersion.ToString()
 }
@@ -405,6 +410,25 @@ function Read-FileTail {
         $stream.Close()
     }
     return $encoding.GetString($buffer, 0, $length).TrimStart([char] 65279)
+}
+
+function Read-FileBlock {
+    param([string] $Path, [long] $Offset, [int] $Count)
+    # Each byte becomes one character, whatever the encoding: places in the text are places in the file.
+    $buffer = New-Object byte[] $Count
+    $length = 0
+    $stream = Open-SharedFile $Path
+    try {
+        [void] $stream.Seek($Offset, [System.IO.SeekOrigin]::Begin)
+        do {
+            $read = $stream.Read($buffer, $length, $Count - $length)
+            $length += $read
+        } while ($read -gt 0)
+    }
+    finally {
+        $stream.Close()
+    }
+    return [System.Text.Encoding]::GetEncoding(28591).GetString($buffer, 0, $length)
 }
 
 function Add-NewFile {

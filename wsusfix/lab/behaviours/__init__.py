@@ -16,6 +16,7 @@ from wsusfix.lab.behaviours.copying import copy
 from wsusfix.lab.behaviours.facts import facts
 from wsusfix.lab.behaviours.install import install_update
 from wsusfix.lab.behaviours.jobs import cleanup, collect_job, poll_job, start_job
+from wsusfix.lab.behaviours.logs import search_logs
 from wsusfix.lab.behaviours.shared import Behaviour, JobBehaviour
 from wsusfix.lab.behaviours.staging import assemble, receive, stage
 from wsusfix.scripts import compose, name_of
@@ -61,6 +62,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
         "poll_job": poll_job,
         "collect_job": collect_job,
         "cleanup": cleanup,
+        "search_logs": search_logs,
     }
 )
 #: What does the work of each script that a task runs; it is given the job's folder.

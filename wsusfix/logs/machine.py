@@ -1,0 +1,325 @@
+"""The logs of one machine, searched there: what the search is told, and what is made of what it brought back.
+
+The script ``search_logs`` brings only the text around hits, with the beginning and the end of each file; all judging is
+done here, by the same readers that read whole files.  Whatever was not read is told: it may have held the symptom.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from wsusfix import advisory, errors
+from wsusfix.logs.correlate import Correlation, correlate
+from wsusfix.logs.findings import FileKind, Finding, LogFile, LogProblem
+from wsusfix.logs.reading import scan
+from wsusfix.logs.rollover import joined
+from wsusfix.logs.stamps import offset_of_header
+from wsusfix.present import Presentable, bytes_text, printable
+from wsusfix.scripts.contracts import Scalar
+
+__all__ = ["MachineLogs", "client_search", "not_read", "parse", "server_search"]
+
+#: What is read of one machine's logs at most, in bytes: ten of the files that WSUS begins anew by size.
+MOST_BYTES: Final = 200_000_000
+MOST_FILES: Final = 8
+#: Groups that are brought back: some hundred kilobytes, whatever the logs are like.
+MOST_GROUPS: Final = 24
+#: Characters before and behind a hit that belong to its call, lines of other threads among them.
+_BEFORE: Final = 2048
+_AFTER: Final = 6144
+_BLOCK: Final = 256 * 1024
+#: Of the beginning and the end of each file so much is told, by which its kind and its reach are judged.
+_EDGE: Final = 480
+#: What is sought, character by character: a client's error in either spelling of its last digit, the error code that
+#: both logs name, and the first frame of the server's stack. The header gives a client's time zone.
+_ERROR: Final = (*advisory.CLIENT_ERROR[:-1], "[Ee]")
+_FAULT: Final = tuple(advisory.SERVER_ERROR_CODE)
+_FRAME: Final = tuple("[.]" if char == "." else char for char in advisory.SERVER_FRAME_INSERT)
+_HEADER: Final = tuple(advisory.CLIENT_LOG_HEADER)
+_GROUP: Final = re.compile(r"(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,9}) ([^\n]{0,400})\n")
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+#: What the script says of a file in place of Windows' own words.
+_PROBLEMS: Final = {
+    "time": "not all of it was read in the time given",
+    "changed": "it was rolled over while it was read",
+}
+_MOST_SHOWN: Final = 5
+
+
+def server_search(seconds: int) -> dict[str, Any]:
+    """Return the parameters of the search for a server's logs: where the registry says, and in both usual folders."""
+    return {
+        **_search((_FAULT, _FRAME), seconds),
+        "key": advisory.SETUP_KEY,
+        "folders": list(advisory.SERVER_LOG_FOLDERS),
+        "name": advisory.SERVER_LOG,
+    }
+
+
+def client_search(seconds: int) -> dict[str, Any]:
+    """Return the parameters of the search for a client's log."""
+    return {**_search((_ERROR, _FAULT), seconds), "key": "", "folders": [], "name": advisory.CLIENT_LOG}
+
+
+def _search(sought: tuple[tuple[str, ...], ...], seconds: int) -> dict[str, Any]:
+    return {
+        "path_value": advisory.LOG_PATH_VALUE,
+        "target_value": advisory.TARGET_VALUE,
+        "default_target": advisory.DEFAULT_TARGET,
+        "pattern": _pattern(sought, ""),
+        "wide_pattern": _pattern(sought, r"\x00"),
+        "before": _BEFORE,
+        "after": _AFTER,
+        "block": _BLOCK,
+        "edge": _EDGE,
+        "most_bytes": str(MOST_BYTES),
+        "most_files": MOST_FILES,
+        "most_groups": MOST_GROUPS,
+        "seconds": seconds,
+    }
+
+
+def _pattern(sought: tuple[tuple[str, ...], ...], between: str) -> str:
+    """Return a pattern as .NET and Python read it; *between* stands between the bytes of two characters."""
+    parts = [between.join(characters) for characters in sought]
+    return "|".join([*parts, f"(?<header>{between.join(_HEADER)})[^\\n]{{0,200}}"])
+
+
+@dataclass(frozen=True, repr=False)
+class MachineLogs(Presentable):
+    """What the logs of one machine prove, read on the machine itself.
+
+    Args:
+        host: the name it was asked by.
+        side: ``FileKind.SERVER`` or ``FileKind.CLIENT``: whose logs were looked for.
+        files: the logs that were found, the newest first, with how far each reaches.
+        findings: failed calls, whole and inconclusive ones; their files are named as other machines would open them.
+        correlation: what they say together.
+        clock: the machine's own time when it was asked; ``None`` when nothing was answered.
+        unread: why something may have been missed, in words; nothing when all was read.
+    """
+
+    host: str
+    side: FileKind
+    files: tuple[LogFile, ...]
+    findings: tuple[Finding, ...]
+    correlation: Correlation
+    clock: datetime | None
+    unread: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a log, and all that matters of all of them was read."""
+        return bool(self.files) and not self.unread
+
+    @property
+    def proven(self) -> bool:
+        """Whether a conclusive finding shows the symptom."""
+        return any(finding.conclusive for finding in self.findings)
+
+    @property
+    def begins(self) -> datetime | None:
+        """The first time in any of the logs, as far as it is known."""
+        return min((file.begins for file in self.files if file.begins and file.begins.tzinfo), default=None)
+
+    @property
+    def ends(self) -> datetime | None:
+        """The last time in any of the logs, as far as it is known."""
+        return max((file.ends for file in self.files if file.ends and file.ends.tzinfo), default=None)
+
+    def none_since(self, moment: datetime) -> bool | None:
+        """Return whether no call failed at or after *moment*, by the machine's clock.
+
+        ``False`` when one did; ``None`` when the logs do not prove it: not all was read, a call has no known time, or
+        they do not reach to *moment*.
+
+        Raises:
+            UsageError: *moment* has no zone.
+        """
+        none = self.correlation.none_since(moment)
+        if not none:
+            return none
+        reaches = self.ends is not None and self.ends >= moment
+        return True if reaches and self.complete and not self.correlation.inconclusive else None
+
+    def since_text(self, moment: datetime) -> str:
+        """Return in words what :meth:`none_since` says, and why it does not say more."""
+        told = f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        match self.none_since(moment):
+            case True:
+                return f"none since {told}; the log reaches to {self.ends:%Y-%m-%d %H:%M:%S}"
+            case False:
+                return f"seen again since {told}, last at {self.correlation.until:%Y-%m-%d %H:%M:%S} UTC"
+        if self.unread:
+            why = self.unread[0]
+        elif not self.files:
+            why = "there is no log"
+        elif self.ends is None or self.ends < moment:
+            why = "the log does not reach so far" if self.ends else "the log's times are not known"
+        elif self.correlation.unplaced:
+            why = f"the time of {self.correlation.unplaced} calls is not known"
+        else:
+            why = f"{self.correlation.inconclusive} findings are inconclusive"
+        return f"unknown since {told}: {why}"
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"complete": self.complete, "proven": self.proven, "begins": self.begins, "ends": self.ends}
+
+    def _summary(self) -> str:
+        return f"{self.host}: {len(self.files)} logs, {self.correlation.calls} failed calls"
+
+    def __str__(self) -> str:
+        shown = "the symptom is proven" if self.proven else "no proof of the symptom"
+        count = "1 log" if len(self.files) == 1 else f"{len(self.files)} logs"
+        lines = [f"{self.host}: {count} of the {self.side.value}, {shown}"]
+        lines += [f"  {file}" for file in self.files]
+        if self.findings:
+            lines.append(str(self.correlation))
+        lines += [f"  not read: {why}" for why in self.unread]
+        told = sorted(self.findings, key=lambda finding: not finding.conclusive)[:_MOST_SHOWN]
+        lines += [f"  {line}" for finding in told for line in str(finding).splitlines()]
+        if len(self.findings) > len(told):
+            lines.append(f"  ... and {len(self.findings) - len(told)} more findings")
+        return "\n".join(lines)
+
+
+def not_read(host: str, side: FileKind, why: str) -> MachineLogs:
+    """Return what is known of logs that could not be read."""
+    return MachineLogs(host, side, (), (), correlate(()), None, (printable(why, 300),))
+
+
+def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLogs:
+    """Turn the checked answer of ``search_logs`` into findings.
+
+    Args:
+        host: the name it was asked by.
+        side: ``FileKind.SERVER`` or ``FileKind.CLIENT``.
+        answer: by the script's contract.
+
+    Raises:
+        AnswerError: a value that no machine can have.
+    """
+    count = _number(host, "files", str(answer["files"]), MOST_FILES)
+    offset = timedelta(minutes=int(answer["utc_offset"])) if abs(int(answer["utc_offset"])) <= 14 * 60 else None
+    found: list[Finding] = []
+    files: list[LogFile] = []
+    unread: list[str] = []
+    for number in range(count):
+        file, findings, missing = _file(host, side, number, answer, offset)
+        files.append(file)
+        found += findings
+        unread += missing
+    whole = tuple(joined(found))
+    places = [place for place in str(answer["places"]).split("\n") if place]
+    unread += [printable(place, 300) for place in places if ".log: " in place]
+    if not files:
+        unread.append("no log was found: " + printable(", ".join(places), 400))
+    left_out = _number(host, "left_out", str(answer["left_out"]), 10_000)
+    if left_out:
+        unread.append(f"{left_out} older files")
+    return MachineLogs(
+        host=host,
+        side=side,
+        files=tuple(files),
+        findings=whole,
+        correlation=correlate(whole),
+        clock=_clock(host, str(answer["clock"])),
+        unread=tuple(unread),
+    )
+
+
+def _file(
+    host: str, side: FileKind, number: int, answer: Mapping[str, Scalar], offset: timedelta | None
+) -> tuple[LogFile, list[Finding], list[str]]:
+    """Return one file, what was found in it, and what of it may have been missed."""
+    about = str(answer.get(f"file_{number}", "")).split("\n")
+    if len(about) < 6:
+        raise _broken(host, f"file_{number}", "\n".join(about))
+    path, header, trouble = about[0], about[4], " ".join(about[5:]).strip()
+    length, start, dropped = (_number(host, f"file_{number}", text, 10**15) for text in about[1:4])
+    name = _shared(host, path)
+    zone = offset if side is FileKind.CLIENT else None
+    findings: list[Finding] = []
+    for first_line, told, data in _groups(host, number, str(answer.get(f"groups_{number}", ""))):
+        given = offset_of_header(told.encode("latin-1", "replace"))
+        log = scan(io.BytesIO(data), name=name, utc_offset=zone if given is None else given)
+        findings += [
+            replace(finding, line=finding.line + first_line - 1)
+            for finding in log
+            if not isinstance(finding, LogProblem)
+        ]
+    known = offset_of_header(header.encode("latin-1", "replace"))
+    edges = scan(
+        io.BytesIO(_bytes(str(answer.get(f"edges_{number}", "")))),
+        name=name,
+        utc_offset=zone if known is None else known,
+    )
+    for _ in edges:
+        pass  # only how the file looks is asked: what its edges show is in the groups, too
+    kind, problem = edges.file.kind, edges.file.problem
+    missing: list[str] = []
+    if trouble:
+        missing.append(_PROBLEMS.get(trouble, trouble))
+        kind = kind if length and kind is not FileKind.EMPTY else FileKind.UNREADABLE
+    elif not length:
+        kind, problem = FileKind.EMPTY, "is empty"
+    elif kind not in (side, FileKind.MIXED):
+        missing.append(problem or f"does not look like the log of a {side.value}")
+    if start:
+        missing.append(f"of {bytes_text(length)} only the last {bytes_text(length - start)} were read")
+    if dropped:
+        missing.append(f"{dropped} places that may show failed calls were not brought back")
+    told_problem = "; ".join(printable(item, 300) for item in missing) or problem
+    file = LogFile(name, kind, len(findings), told_problem, edges.file.begins, edges.file.ends)
+    return file, findings, [f"{printable(name, 260)}: {told_problem}"] if missing else []
+
+
+def _groups(host: str, number: int, text: str) -> list[tuple[int, str, bytes]]:
+    """Return the groups of one file: the number of the first line, the header in front of it, and the bytes."""
+    groups: list[tuple[int, str, bytearray]] = []
+    at = end = 0
+    while at < len(text):
+        told = _GROUP.match(text, at)
+        if told is None:
+            raise _broken(host, f"groups_{number}", text[at : at + 80])
+        data = _bytes(text[told.end() : told.end() + int(told[4])])
+        if groups and int(told[1]) == end:
+            groups[-1][2].extend(data)  # the same stretch goes on
+        else:
+            groups.append((int(told[3]), told[5], bytearray(data)))
+        end, at = int(told[2]), told.end() + int(told[4])
+    return [(line, header, bytes(data)) for line, header, data in groups]
+
+
+def _bytes(text: str) -> bytes:
+    """Return the bytes that stand behind characters, each one byte of a file; a mark of UTF-16 has lost its meaning."""
+    return text.removeprefix("\xff\xfe").removeprefix("\xfe\xff").encode("latin-1", "replace")
+
+
+def _shared(host: str, path: str) -> str:
+    r"""Return *path* as other machines may open it: ``\\host\C$\...``; findings of several machines are told apart."""
+    drive, colon, rest = path.partition(":")
+    return f"\\\\{host}\\{drive}${rest}" if colon and len(drive) == 1 else f"\\\\{host}\\{path}"
+
+
+def _number(host: str, key: str, text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) <= most):
+        raise _broken(host, key, text)
+    return int(text)
+
+
+def _clock(host: str, text: str) -> datetime:
+    try:
+        return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise _broken(host, "clock", text) from None
+
+
+def _broken(host: str, key: str, value: str) -> errors.AnswerError:
+    shown = printable(repr(value), 80)
+    return errors.AnswerError(f"the machine's answer has {shown} for {key}", host=host, phase="logs")
