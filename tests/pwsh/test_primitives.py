@@ -67,6 +67,12 @@ Show-Call 'one entry' { Get-FolderEntries $root }
 Show-Call 'read' { Read-TextFile $a }
 Show-Call 'tail' { Read-FileTail $a 6 }
 Show-Call 'longer tail' { Read-FileTail $a 1000 }
+Show-Call 'block' { Read-FileBlock $a 5 8 }
+Show-Call 'longer block' { Read-FileBlock $a 3 1000 }
+Show-Call 'no block' { Read-FileBlock $a 5 0 }
+Show-Call 'block behind the end' { Read-FileBlock $a 1000 10 }
+Show-Call 'block, not there' { Read-FileBlock $none 0 10 }
+Show-Call 'offset' { Get-UtcOffset } $false
 Show-Call 'length' { Get-FileLength $a }
 Show-Call 'hash' { Get-FileSha256 $a }
 Show-Call 'version' { Get-FileVersion $a }

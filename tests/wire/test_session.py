@@ -714,12 +714,13 @@ def test_an_error_that_is_kept_keeps_no_connection_open() -> None:
     assert caught.value.__traceback__ is not None
 
 
-def test_two_scripts_cost_ten_requests_and_each_further_one_three() -> None:
+@pytest.mark.parametrize(("scripts", "requests"), [(1, 8), (2, 10), (3, 13), (4, 16)])
+def test_a_second_script_costs_two_requests_and_each_further_one_three(scripts: int, requests: int) -> None:
     with serving() as endpoint:
         with session(endpoint) as asking:
-            ask(asking)
-            ask(asking)
-        assert endpoint.request_count == 11
+            for _ in range(scripts):
+                ask(asking)
+        assert endpoint.request_count == requests
 
 
 def interrupts(*_: Any, **__: Any) -> None:

@@ -1,0 +1,256 @@
+"""What a search on a machine brought back: judged as whole files are, and never taken for more than was read."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.builders import facts
+from tests.log_generator import START, Call, call, client_call, client_header, server_call, server_line
+from wsusfix.diagnosis import Observed, diagnose
+from wsusfix.errors import AnswerError
+from wsusfix.logs import ClientFinding, FileKind, ServerFinding
+from wsusfix.logs.machine import MachineLogs, client_search, not_read, parse, server_search
+from wsusfix.scripts.contracts import CONTRACTS
+
+CLOCK = START + timedelta(days=1)
+PATH = "C:\\Program Files\\Update Services\\LogFiles\\SoftwareDistribution.log"
+
+
+def healthy(time: datetime) -> str:
+    return server_line(time, "Info", "w3wp.5", "ThreadEntry", "ThreadHelper.ThreadStart") + "\r\n"
+
+
+def group(start: int, text: str, line: int = 1, header: str = "") -> str:
+    return f"{start} {start + len(text)} {line} {len(text)} {header}\n{text}"
+
+
+def file(
+    path: str = PATH,
+    *groups: str,
+    length: int = 5000,
+    start: int = 0,
+    dropped: int = 0,
+    header: str = "",
+    problem: str = "",
+    edges: str = healthy(START) + "\n" + healthy(CLOCK),
+) -> dict[str, str]:
+    about = (path, length, start, dropped, header, problem)
+    return {"file": "\n".join(map(str, about)), "edges": edges, "groups": "".join(groups)}
+
+
+def answer(*files: dict[str, str], places: str = PATH, left_out: int = 0, utc_offset: int = 0) -> dict[str, Any]:
+    """Return an answer of the script, as its contract lets it through."""
+    told: dict[str, Any] = {
+        "script": "search_logs",
+        "clock": f"{CLOCK:%Y-%m-%dT%H:%M:%SZ}",
+        "utc_offset": utc_offset,
+        "places": places,
+        "files": len(files),
+        "left_out": left_out,
+    }
+    for number, each in enumerate(files):
+        told |= {f"{key}_{number}": value for key, value in each.items()}
+    return CONTRACTS["search_logs"].read(told)
+
+
+def server(*files: dict[str, str], **more: Any) -> MachineLogs:
+    return parse("wsus01", FileKind.SERVER, answer(*files, **more))
+
+
+def failed(one: Call) -> str:
+    return "\r\n".join(server_call(one)).replace("\n   at", "\r\n   at") + "\r\n"
+
+
+def test_groups_are_findings_with_the_lines_they_stand_on_and_a_path_others_can_open() -> None:
+    logs = server(file(PATH, group(1000, healthy(START) + failed(call(1)), line=41), group(4000, failed(call(2)), 99)))
+    assert [finding.line for finding in logs.findings] == [42, 99]
+    assert all(isinstance(finding, ServerFinding) and finding.conclusive for finding in logs.findings)
+    assert logs.findings[0].file == r"\\wsus01\C$" + PATH[2:]
+    assert logs.complete
+    assert logs.proven
+    assert logs.clock == CLOCK
+
+
+def test_stretches_that_touch_are_read_as_one() -> None:
+    text = failed(call(1))
+    for cut in range(1, len(text), 37):
+        logs = server(file(PATH, group(100, text[:cut], line=7), group(100 + cut, text[cut:], line=9)))
+        (found,) = logs.findings
+        assert (found.line, found.conclusive, found.call_id) == (7, True, call(1).call_id)
+
+
+def test_a_call_whose_halves_stand_in_two_files_is_one() -> None:
+    text = failed(call(1))
+    cut = text.index("ThrowException")
+    cut = text.rindex("\n", 0, cut) + 1
+    logs = server(file(PATH, group(0, text[cut:])), file(f"{PATH}.old", group(9000, text[:cut])))
+    (found,) = logs.findings
+    assert found.conclusive
+    assert found.call_id == call(1).call_id
+    assert found.file.endswith(".log.old")
+
+
+def test_bytes_of_any_code_page_come_back_as_they_were() -> None:
+    text = failed(call(1)).replace("Item has already been added", "Elementet finnes \u00e5").encode("utf-8")
+    (found,) = server(file(PATH, group(0, text.decode("latin-1")))).findings
+    assert isinstance(found, ServerFinding)
+    assert (found.key, found.conclusive) == ("4711", True)
+
+
+@pytest.mark.parametrize(
+    ("header", "machine", "offset"),
+    [("Logging initialized (build: 7.1, tz: -0700)", 60, -420), ("", 60, 60), ("Logging initialized, tz: ?", -90, -90)],
+)
+def test_a_client_s_zone_is_its_header_s_or_else_the_machine_s(header: str, machine: int, offset: int) -> None:
+    zone = timedelta(minutes=offset)
+    lines = "\r\n".join(client_call(call(1), zone)) + "\r\n"
+    told = file("C:\\WINDOWS\\WindowsUpdate.log", group(90, lines, 3, header), header=header, edges=lines)
+    logs = parse("pc01", FileKind.CLIENT, answer(told, utc_offset=machine))
+    (found,) = logs.findings
+    assert isinstance(found, ClientFinding)
+    assert found.time is not None
+    assert found.time.utcoffset() == zone
+    assert abs(found.time - START) < timedelta(seconds=1)
+    assert logs.ends is not None
+    assert logs.ends.utcoffset() == zone
+    assert logs.complete
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"problem": "time"}, "not all of it was read in the time"),
+        ({"problem": "changed"}, "rolled over while"),
+        ({"problem": "Tilgang til banen ble avsl\u00e5tt.\r"}, "Tilgang til banen ble avsl\u00e5tt."),
+        ({"start": 3000}, "of 5.0 kB only the last 2.0 kB were read"),
+        ({"dropped": 12}, "12 places that may show failed calls were not brought back"),
+        ({"edges": "not a log\nat all\n"}, "does not look like the log of a server"),
+        ({"edges": "\r\n".join(client_call(call(1)))}, "does not look like the log of a server"),
+    ],
+)
+def test_what_was_not_read_is_told_and_leaves_the_symptom_unknown(changed: dict[str, Any], said: str) -> None:
+    logs = server(file(**changed))
+    assert not logs.complete
+    assert said in " ".join(logs.unread)
+    assert said in str(logs)
+    diagnosis = diagnose(facts(), logs)
+    assert diagnosis.observed is Observed.UNKNOWN
+    assert said in diagnosis.observed_why
+    assert logs.none_since(START) is None
+    assert "unknown since" in logs.since_text(START)
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        (server(places=f"{PATH}\nC:\\x.log: Access is denied."), "Access is denied."),
+        (server(), "no log was found"),
+        (server(file(), left_out=3), "3 older files"),
+        (not_read("wsus01", FileKind.SERVER, "script failed"), "script failed"),
+        (server(file(length=0, edges="\n")), "say nothing yet"),
+        (server(file(PATH, group(0, failed(call(1).without("exception", "insert", "sync"))))), "inconclusive"),
+    ],
+)
+def test_without_the_whole_of_the_logs_it_is_never_no(logs: MachineLogs, said: str) -> None:
+    diagnosis = diagnose(facts(), logs)
+    assert diagnosis.observed is Observed.UNKNOWN
+    assert said in diagnosis.observed_why
+    assert logs.none_since(START) is None
+
+
+def test_logs_that_were_not_asked_for_are_unknown() -> None:
+    assert (diagnose(facts()).observed, diagnose(facts()).observed_why) == (Observed.UNKNOWN, "logs not read")
+
+
+def test_logs_read_whole_without_a_failed_call_say_no_and_how_far_they_reach() -> None:
+    diagnosis = diagnose(facts(), server(file()))
+    assert diagnosis.observed is Observed.NO
+    assert "2008-06-16 07:00 to 2008-06-17 07:00 UTC" in diagnosis.observed_why
+    assert "observed  no (no such call" in str(diagnosis)
+
+
+def test_a_failed_call_says_yes_whatever_else_was_not_read() -> None:
+    logs = server(file(PATH, group(0, failed(call(1))), dropped=3))
+    diagnosis = diagnose(facts(), logs)
+    assert diagnosis.observed is Observed.YES
+    assert diagnosis.observed_why == "1 failed call at least, last at 2008-06-16 07:00:00 UTC"
+
+
+def test_none_since_is_true_only_where_the_log_reaches_behind_the_moment() -> None:
+    logs = server(file(PATH, group(0, failed(call(1)))))
+    second = timedelta(seconds=1)
+    assert logs.none_since(START) is False
+    assert logs.none_since(START + second) is True
+    assert logs.none_since(CLOCK) is True
+    assert logs.none_since(CLOCK + second) is None
+    assert logs.since_text(START).startswith("seen again since 2008-06-16 07:00:00 UTC, last at 2008-06-16 07:00:00")
+    assert logs.since_text(CLOCK).startswith("none since 2008-06-17 07:00:00 UTC; the log reaches to")
+    assert logs.since_text(CLOCK + second).endswith("the log does not reach so far")
+
+
+def test_a_call_without_its_time_may_have_been_since() -> None:
+    text = re.sub(r"(?m)^\d{4}-\d\d-\d\d \S+ UTC\t", "", failed(call(1)))
+    logs = server(file(PATH, group(0, text)))
+    assert logs.proven
+    assert logs.none_since(START) is None
+    assert "the time of 1 calls is not known" in logs.since_text(START)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": 9},
+        {"files": -1},
+        {"left_out": -3},
+        {"clock": "yesterday"},
+        {"file_0": "C:\\x"},
+        {"file_0": "C:\\x\nmany\n0\n0\n\n"},
+        {"file_0": "C:\\x\n-1\n0\n0\n\n"},
+        {"groups_0": "1 2 3\ntext"},
+        {"groups_0": "text"},
+    ],
+)
+def test_an_answer_that_no_machine_gives_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(AnswerError) as caught:
+        parse("wsus01", FileKind.SERVER, {**answer(file()), **changed})
+    assert (caught.value.host, caught.value.phase) == ("wsus01", "logs")
+
+
+@pytest.mark.parametrize("groups", ["1 2 3 99999 \nshort", "9 1 0 3 \nabc1 2 3 0 \n", "1 4 1 3 \n\u20ac\u20ac\u20ac"])
+def test_an_answer_that_is_odd_is_read_as_far_as_it_goes(groups: str) -> None:
+    assert server({**file(), "groups": groups}).findings == ()
+
+
+def test_what_a_machine_says_cannot_write_to_the_terminal() -> None:
+    logs = server(file("C:\\\x1b[2J\u202e.log", problem="\x1b[2Jbad"), places="C:\\x.log: \x1b[31m")
+    assert all(line.isprintable() for line in str(logs).split("\n"))
+
+
+def test_the_pattern_finds_both_spellings_both_widths_and_the_header() -> None:
+    for search, sought in (
+        (client_search(60), ("0x8024400E", "0x8024400e", "InternalServerError")),
+        (server_search(60), ("Hashtable.Insert(", "InternalServerError")),
+    ):
+        for wide, key in ((False, "pattern"), (True, "wide_pattern")):
+            # As PowerShell's own engine reads it, but for how a group is named.
+            pattern = re.compile(search[key].replace("(?<", "(?P<"))
+            for text in sought:
+                full = "System.Collections." + text if text.startswith("Hash") else text
+                there = full.encode("utf-16-le").decode("latin-1") if wide else full
+                assert pattern.search(f"before {there} behind") is not None, (key, text)
+            assert pattern.search("HashtableXInsert 0x8024400D InternalServer") is None
+            header = client_header(timedelta(hours=-6))
+            there = header.encode("utf-16-le").decode("latin-1") if wide else header
+            found = pattern.search(there)
+            assert found is not None
+            assert found["header"] is not None
+            assert "tz: -0600" in found.group().replace("\0", "")
+
+
+def test_times_are_compared_in_utc_whatever_the_zones() -> None:
+    logs = server(file(PATH, group(0, failed(call(1)))))
+    assert logs.none_since(START.astimezone(timezone(timedelta(hours=-7)))) is False
