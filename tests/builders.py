@@ -45,6 +45,7 @@ __all__ = [
     "diagnosis",
     "evidence",
     "facts",
+    "no_logs",
     "outcome",
     "package",
     "plan",
@@ -150,6 +151,18 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         **changes,
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def no_logs() -> dict[str, Scalar]:
+    """Return an answer of the script that searches logs, where there are none."""
+    return {
+        "script": "search_logs",
+        "clock": "2008-09-02T10:00:00Z",
+        "utc_offset": 0,
+        "places": TARGET + "LogFiles\\SoftwareDistribution.log",
+        "files": 0,
+        "left_out": 0,
+    }
 
 
 def facts(*, host: str = HOST, front_ends: tuple[str, ...] | None = None, **changes: Scalar | None) -> HostFacts:

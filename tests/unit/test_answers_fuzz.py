@@ -29,6 +29,7 @@ from wsusfix.errors import (
     WsusFixError,
 )
 from wsusfix.events import Event
+from wsusfix.logs import FileKind, machine
 from wsusfix.options import Options, Timeouts
 from wsusfix.remote import job as jobs
 from wsusfix.remote import upload as uploading
@@ -52,6 +53,7 @@ from wsusfix.scripts.contracts import (
 TIMEOUTS: Final = Timeouts()
 #: What a reader may end in; anything else is a defect.
 REFUSALS: Final = (AnswerError, RefusedByServerError)
+HOSTILE: Final = "\x1b[2J\u202e\nFORGED\x00\ud7ff"
 FUZZ: Final = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -413,6 +415,37 @@ def test_what_was_cleaned_up_is_told_or_refused(answer: dict[Any, Any]) -> None:
         return
     harmless(str(cleaned) + repr(cleaned))
     json.dumps(cleaned.to_dict())
+
+
+def _log_answers() -> st.SearchStrategy[dict[Any, Any]]:
+    """Return answers with one file in them, whose three texts are whole, bent or something else altogether."""
+    line = "2008-06-16 07:00:00.000 UTC\tInfo\tw3wp.5\tThreadEntry\tThreadHelper.ThreadStart\n"
+    fault = "System.ArgumentException: x\n at System.Collections.Hashtable.Insert(\n"
+    texts_of = {
+        "file_0": ["C:\\a.log\n900\n0\n0\n\n", "C:\\a.log\n900\n100\n3\ntz: +0100\ntime", "x\n1\n2\n3\n4\n5\n6"],
+        "edges_0": [line, line + HOSTILE, "\ufeff"],
+        "groups_0": [f"0 9 1 {len(fault)} \n{fault}", f"0 9 1 5 h\nabcde0 9 1 3 {HOSTILE[:9]}\nabc", "1 2 3 4 5"],
+    }
+    filled = {key: st.one_of(st.sampled_from(known), st.sampled_from(known), texts) for key, known in texts_of.items()}
+    ordinary = st.fixed_dictionaries({key: st.just(value) for key, value in builders.no_logs().items()} | filled)
+    return ordinary.map(lambda answer: {**answer, "files": 1})
+
+
+@FUZZ
+@given(st.one_of(_log_answers(), answers(CONTRACTS["search_logs"])), st.sampled_from(["server", "client"]))
+def test_logs_of_any_kind_are_told_or_refused(answer: dict[Any, Any], side: str) -> None:
+    try:
+        read = CONTRACTS["search_logs"].read(answer)
+        found = machine.parse("wsus01", FileKind(side), read)
+    except ContractError:
+        return
+    except REFUSALS as error:
+        harmless(str(error))
+        return
+    told_of = diagnosis.diagnose(builders.facts(), found)
+    harmless(str(found) + repr(found) + str(told_of) + repr(told_of))
+    json.dumps(told_of.to_dict())
+    assert told_of.observed is not diagnosis.Observed.NO or found.complete
 
 
 @pytest.fixture(scope="module")

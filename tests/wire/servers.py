@@ -48,7 +48,12 @@ class Asked:
     """
 
     def __init__(self, **answers: object) -> None:
-        self.answers: dict[str, object] = {"facts": builders.answer(), "poll_job": polled(), **answers}
+        self.answers: dict[str, object] = {
+            "facts": builders.answer(),
+            "search_logs": builders.no_logs(),
+            "poll_job": polled(),
+            **answers,
+        }
         self.calls: list[ScriptCall] = []
 
     def run(self, call: ScriptCall, output: Output) -> None:

@@ -303,8 +303,8 @@ def test_no_other_kind_of_request_is_more_trusting(action: str, name: str) -> No
         began = time.monotonic()
         try:
             with session(endpoint, timeouts=Timeouts(opening=1, operation=1)) as asking:
-                ask(asking, within=1)
-                ask(asking, within=1)
+                for _ in range(3):  # the first pipeline is closed before the third
+                    ask(asking, within=1)
         except WsusFixError as error:
             harmless(error)
         else:

@@ -278,7 +278,7 @@ def test_a_file_that_is_no_package_blocks_the_plan_and_nothing_is_done(tmp_path:
     assert outcome.blocked
     assert not outcome.changed
     assert path.name in str(outcome) or "package" in str(outcome)
-    assert set(asked.names) == {"facts"}
+    assert set(asked.names) == {"facts", "search_logs"}
 
 
 # --- from the command line ------------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ options:
       busy:
         description: For which a job waits for another installation.
         type: float
+      logs:
+        description: For searching the logs on a machine; what was not read by then is told.
+        type: float
       signature:
         description: For which a job tries to verify the package's signature.
         type: float

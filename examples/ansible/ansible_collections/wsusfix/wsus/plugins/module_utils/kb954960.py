@@ -30,6 +30,7 @@ TIMEOUTS = (
     "assemble",
     "start",
     "busy",
+    "logs",
     "signature",
     "still",
     "job",
