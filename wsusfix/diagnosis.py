@@ -57,6 +57,10 @@ class Evidence(Presentable):
 class Diagnosis(Presentable):
     """A verdict with its reasons; ``exposed`` (the product has the fault) and ``observed`` (logs show it) differ.
 
+    >>> diagnosis = server.diagnose()
+    >>> diagnosis.exposed, diagnosis.why
+    (True, 'WSUS 3.0 SP1 without KB954960: the DLL is 3.1.6001.65, fixed from 3.1.6001.66 on')
+
     ``exposed`` is ``None`` when it is unknown.  ``observed_why`` says what the logs show, or why they say nothing;
     ``logs`` is what was read of them, ``None`` where nobody looked.  ``notes`` are things that matter for what is done
     next: neighbours, a shared database, a restart that waits, a job that runs.

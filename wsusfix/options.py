@@ -81,6 +81,9 @@ class Credentials:
 class Timeouts:
     """How long things may take, in seconds; every wait has one of these as its deadline.
 
+    >>> wsusfix.Timeouts(job=7200).to_dict()["job"]
+    7200
+
     Args:
         connect: for a TCP connection and the TLS handshake.
         operation: for which the server may hold one WSMan request open; the client waits some seconds longer.
@@ -243,6 +246,10 @@ def _is_proxy(given: object) -> bool:
 @dataclass(frozen=True, repr=False)
 class Options(Presentable):
     """What the operator wants done.
+
+    >>> print(wsusfix.Options(package="WSUS-KB954960-x64.exe", package_sha256="5a" * 32))
+    package = WSUS-KB954960-x64.exe
+    package_sha256 = 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a
 
     Args:
         package: path of the update's package file on this machine.

@@ -47,6 +47,10 @@ class Verification(Presentable):
         found: file version of the DLL, ``None`` where there is none.
         required: the lowest fixed version (KB954960), ``None`` where the product never had the fault.
         restart_pending: the new DLL waits for a restart.
+
+    >>> proof = server.verify()
+    >>> [check.name for check in proof.checks if not check.ok]
+    ['without the fault', 'file version of the proof DLL']
     """
 
     host: str
@@ -169,6 +173,10 @@ class Outcome(Presentable):
         verification: the proof afterwards.
         evidence: what each job left, in order.
         notes: what else is worth knowing, such as a cleanup that could not be finished.
+
+    >>> outcome = server.apply(server.plan())
+    >>> outcome.ok, outcome.changed, outcome.message
+    (False, False, 'blocked: nothing was changed')
     """
 
     host: str

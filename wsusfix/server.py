@@ -107,7 +107,19 @@ class WsusServer:
         self._tell(PhaseBegun(self.host, phase, detail))
 
     def facts(self) -> HostFacts:
-        """Look at the server once and return what it says. Changes nothing."""
+        """Look at the server once and return what it says. Changes nothing.
+
+        One script and one round trip, some tenths of a second. Where the product keeps what is read stands in
+        ``wsusfix.advisory``.
+
+        >>> facts = server.facts()
+        >>> str(facts.wsus), str(facts.wsus.dll_version)
+        ('WSUS 3.0 SP1 (3.1.6001.65)', '3.1.6001.65')
+
+        Raises:
+            AnswerError: the answer is not one that the script gives.
+            WsusFixError: the server was lost meanwhile; see ``docs/errors.md``.
+        """
         self._begin("facts")
         return self._look()
 
@@ -148,6 +160,14 @@ class WsusServer:
 
         Args:
             logs: whether to search the server's logs, too, for whether the fault was observed.
+
+        >>> server.diagnose(logs=False)
+        <Diagnosis 127.0.0.2: exposed_sp1, observed unknown>
+
+        Sources: advisory 954960 (who is affected) and KB954960 (file information).
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
         """
         facts = self.facts()
         found = self.logs() if logs and facts.wsus.serves else None
@@ -159,6 +179,9 @@ class WsusServer:
         Args:
             options: what is wanted.
             logs: as for :meth:`diagnose`; what is done does not depend on it.
+
+        >>> server.plan(wsusfix.Options(package=package))
+        <Plan 127.0.0.2: InstallUpdate>
 
         Raises:
             PackageError: the package file cannot be read.
@@ -173,6 +196,16 @@ class WsusServer:
             plan: made by :meth:`plan` for this server.
             consent: that what cannot be undone may be done.
             on_event: is called with every event; ``print`` will do.
+
+        Returns:
+            The outcome. A blocked plan and an installer that failed are outcomes that say so, and no errors.
+
+        >>> plan = server.plan(wsusfix.Options(package=package))
+        >>> outcome = server.apply(plan, consent=True)
+        >>> outcome.ok, outcome.changed, str(outcome.after)
+        (True, True, '3.1.6001.66')
+
+        Source: KB954960 (the update, its proof, and that it cannot be removed).
 
         Raises:
             ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was sent.
@@ -197,13 +230,26 @@ class WsusServer:
             raise
 
     def verify(self) -> Verification:
-        """Look anew and say whether the server is without the fault. Changes nothing."""
+        """Look anew and say whether the server is without the fault. Changes nothing.
+
+        The file version of one DLL decides, whatever an installer said (KB954960, file information).
+
+        >>> proof = server.verify()
+        >>> proof.ok, str(proof.found), str(proof.required)
+        (False, '3.1.6001.65', '3.1.6001.66')
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
+        """
         return verifying.verify(self.facts())
 
     def upload(self, path: str | os.PathLike[str], *, on_event: Observer | None = None) -> str:
         """Bring a file to the server's closed staging folder and return its path there, hash checked.
 
-        Uploading the same file again sends nothing; :meth:`cleanup` removes it.
+        Uploading the same file again sends nothing; :meth:`cleanup` removes it.  :meth:`apply` does this by itself.
+
+        >>> server.upload(package)
+        'C:\\\\Windows\\\\wsusfix\\\\files\\\\...\\\\WSUS-KB954960-x64.exe'
 
         Raises:
             PackageError: the file cannot be read.
@@ -224,7 +270,16 @@ class WsusServer:
         ).path
 
     def job(self) -> Job | None:
-        """Return the job that runs on the server, or the last one that left something there, or ``None``."""
+        """Return the job that runs on the server, or the last one that left something there, or ``None``.
+
+        Changes nothing. A job that ended well was cleared away, and is ``None``.
+
+        >>> print(server.job())
+        None
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
+        """
         from wsusfix.remote import job
 
         known = self.facts().job
@@ -232,6 +287,11 @@ class WsusServer:
 
     def cleanup(self) -> Cleanup:
         """Remove the task and everything else that wsusfix left on the server; audit entries in its event log stay.
+
+        :meth:`apply` does so by itself when it ends well; this is for what a failed run has left.
+
+        >>> print(server.cleanup())
+        127.0.0.2: nothing of wsusfix was left
 
         Raises:
             RefusedByServerError: a job is running.
@@ -284,6 +344,10 @@ def connect(
 
     The other arguments are those of :class:`wsusfix.Connection`.
 
+    >>> with wsusfix.connect("wsus01", username="LAB\\\\admin", password=password) as server:
+    ...     print(server.diagnose().verdict.value)
+    exposed_sp1
+
     Raises:
         UsageError: an argument that cannot mean anything; nothing was sent.
         CredentialsError: user name or password is missing; nothing was sent.
@@ -326,6 +390,10 @@ def remediate(
     """Walk the whole road for one server: connect, diagnose, plan, apply, verify.
 
     A server that needs nothing, or whose plan is blocked, gives an unchanged outcome that says why.
+
+    >>> outcome = wsusfix.remediate("wsus01", wsusfix.Options(package=package), consent=True)
+    >>> print(outcome.message)
+    fixed and verified
 
     Raises:
         ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was changed.

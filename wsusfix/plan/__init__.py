@@ -77,6 +77,10 @@ class Plan(Presentable):
     """What would be done on one server.
 
     Exactly one of ``steps``, ``blocked`` and ``nothing`` is not empty.  ``proof`` says how success will be verified.
+
+    >>> for obstacle in server.plan().blocked:
+    ...     print(obstacle.reason)
+    no package was given
     """
 
     host: str
