@@ -40,6 +40,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played,
             lab.add_server(f"wsus{number:02d}", os="Windows Server 2003", arch="x86", wsus=STATES[number % 5])
             for number in range(MANY)
         ]
+        lab.add_client("pc01", server=hosts[0])
         hosts[18].close()
         path = ansible.inventory({"wsus_upstream": hosts[:1], "wsus_downstream": hosts[1:]})
         data = json.loads(path.read_text())
@@ -94,7 +95,9 @@ def test_a_survey_tells_diagnosis_and_plan_as_data(surveyed: tuple[Played, list[
     assert "no package was given" in sp1["plan"]["text"]
     assert rtm["plan"]["blocked"]
     assert fixed["plan"]["nothing"]
-    assert (sp1["exposed"], fixed["exposed"], sp1["observed"]) == (True, False, "unknown")
+    assert (sp1["exposed"], fixed["exposed"]) == (True, False)
+    assert (sp1["observed"], fixed["observed"]) == ("yes", "no")
+    assert sp1["diagnosis"]["logs"]["findings"]
     assert (sp1["authentication"], sp1["powershell_version"], sp1["changed"]) == ("ntlm", "2.0", False)
     assert "Traceback" not in played.text
 

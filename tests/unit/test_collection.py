@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import MISSING, fields
 from typing import Any
@@ -26,6 +27,12 @@ def test_the_ways_to_reach_a_server_are_those_of_the_collection() -> None:
     assert list(SHARED.TIMEOUTS) == [item.name for item in fields(wsusfix.Timeouts)]
     assert SHARED.CONNECTION_ARGUMENTS["auth"]["choices"] == list(AUTHENTICATIONS)
     assert SHARED.CONNECTION_ARGUMENTS["encryption"]["choices"] == list(ENCRYPTIONS)
+
+
+def test_what_a_look_may_leave_out_is_that_of_the_collection() -> None:
+    told = inspect.signature(wsusfix.WsusServer.plan).parameters.values()
+    asked = {item.name: item.default for item in told if item.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert {name: argument["default"] for name, argument in SHARED.LOOK_ARGUMENTS.items()} == asked
 
 
 def test_what_is_left_out_means_the_same_here_and_there() -> None:

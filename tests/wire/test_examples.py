@@ -77,6 +77,7 @@ def test_remediate_one_shows_the_plan_and_mends_when_told_to(
 
 def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tmp_path: Path) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
+    lab.add_client("pc01", server=host)
     code, out, _ = run("change_ticket.py", host, lab.package("WSUS-KB954960-x64.exe"), tmp_path / "ticket")
     assert (code, "installed (exit code 0)" in out) == (0, True)
     folder = tmp_path / "ticket"
@@ -87,6 +88,8 @@ def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tm
     assert told["verdict"] == "fixed"
     page = (folder / "report.html").read_text()
     assert "Timeline" in page
+    assert "yes: 2 failed calls" in page
+    assert "SoftwareDistribution.log:" in page
     assert hashlib.sha256((folder / "report.json").read_bytes()).hexdigest() in page
     host.close()
     code, _, _ = run("change_ticket.py", host, lab.package(), tmp_path / "failed", "--anonymous")

@@ -152,7 +152,7 @@ class _Page:
         described = [
             ("why", diagnosis.why),
             ("exposed", "unknown" if diagnosis.exposed is None else _yes(diagnosis.exposed)),
-            ("observed in logs", diagnosis.observed.value),
+            ("observed in logs", f"{diagnosis.observed.value}: {diagnosis.observed_why}"),
             ("computer", facts.computer_name),
             ("system", str(facts.os)),
             ("WSUS", str(facts.wsus)),
@@ -165,6 +165,7 @@ class _Page:
         return (
             f"<h3>Diagnosis: {self.text(diagnosis.verdict.value)}</h3>{self.pairs(described)}"
             f"{self.table(('Rests on', 'Found', 'Source'), evidence)}"
+            + (f"<p>What the logs show:</p>{self.block(str(diagnosis.logs))}" if diagnosis.logs is not None else "")
         )
 
     # --- markup -----------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def parts(result: HostResult) -> list[tuple[str, object]]:
         ("Plan", result.plan if applied else None),
         *(("Evidence", evidence) for evidence in result.evidence),
         ("Verification", result.verification if applied else None),
+        ("Logs", result.known.logs if result.known is not None else None),
         ("Timeline", "\n".join(told(result)) or None),
     ]
     return [(title, part) for title, part in found if part is not None]

@@ -132,6 +132,11 @@ options:
         one is refused all the same.
     type: bool
     default: false
+  logs:
+    description:
+      - Whether to search the server's own logs for whether the fault was observed. What is done does not depend on it.
+    type: bool
+    default: true
 requirements:
   - wsusfix, in the Python that runs Ansible on the controller
 notes:

@@ -67,7 +67,10 @@ OPTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "accept_unverifiable_signature": {"type": "bool", "default": False},
 }
 
-ARGUMENTS = {**CONNECTION_ARGUMENTS, **OPTION_ARGUMENTS}
+#: Of wsusfix.WsusServer.plan.
+LOOK_ARGUMENTS: dict[str, dict[str, Any]] = {"logs": {"type": "bool", "default": True}}
+
+ARGUMENTS = {**CONNECTION_ARGUMENTS, **OPTION_ARGUMENTS, **LOOK_ARGUMENTS}
 
 
 class Told:

@@ -93,7 +93,7 @@ observed:
   description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
   returned: when a plan was made
   type: str
-  sample: unknown
+  sample: "yes"
 restart_pending:
   description: Whether the mended DLL waits for a restart of the server.
   returned: when it was reached
@@ -216,7 +216,7 @@ def cleaned(told: Told, server: wsusfix.WsusServer) -> None:
 
 def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options) -> None:
     """Mend the server where it needs it."""
-    plan = server.plan(options)
+    plan = server.plan(options, logs=told.module.params["logs"])
     told.plan(plan)
     if plan.blocked:
         told.fail("; ".join(f"blocked: {reason}" for reason in plan.blocked))

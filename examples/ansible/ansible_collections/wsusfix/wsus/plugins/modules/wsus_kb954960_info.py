@@ -62,7 +62,7 @@ observed:
   description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
   returned: when it was reached
   type: str
-  sample: unknown
+  sample: "yes"
 restart_pending:
   description: Whether the mended DLL waits for a restart of the server.
   returned: when it was reached
@@ -118,7 +118,7 @@ def main() -> None:
         options = chosen(module.params)
         with connect(module.params) as server:
             told.values.update(authentication=server.authentication, powershell_version=server.powershell_version)
-            told.plan(server.plan(options))
+            told.plan(server.plan(options, logs=module.params["logs"]))
         told.end()
 
 
