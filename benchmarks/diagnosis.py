@@ -5,7 +5,7 @@ with a round trip of 30 ms.  Six questions are what one asks by hand before such
 architecture, version of WSUS, service, version of the DLL, free space), each in a call of its own over one ``Client``,
 as its documentation shows it; the answers are strings that the server has ready.  ``wsusfix`` asks forty things in one
 script, checks the answer and draws the diagnosis from it.  So the six calls are given less to do, not more.  The search
-of the server's logs, which a diagnosis does besides unless told otherwise, is counted by itself: nobody does it by hand.
+of the server's logs, which a diagnosis does besides unless told not to, is counted by itself: nobody does it by hand.
 """
 
 from __future__ import annotations
