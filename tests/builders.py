@@ -17,11 +17,13 @@ from wsusfix.diagnosis import Diagnosis, diagnose
 from wsusfix.facts import HostFacts, parse
 from wsusfix.options import Options
 from wsusfix.package import Package, PackageKind
-from wsusfix.plan import Plan
+from wsusfix.plan import InstallUpdate, Plan
 from wsusfix.plan import plan as make_plan
 from wsusfix.remote.job import JobStep, LogFile
 from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
-from wsusfix.scripts.contracts import FACTS, JobPhase, Scalar
+from wsusfix.scripts.contracts import FACTS, SURROUNDINGS, JobPhase, Scalar
+from wsusfix.surroundings import Surroundings
+from wsusfix.surroundings import parse as parse_around
 from wsusfix.verify import verify
 
 __all__ = [
@@ -41,14 +43,19 @@ __all__ = [
     "SP2",
     "WSUS_2",
     "answer",
+    "around",
+    "around_answer",
     "check",
     "diagnosis",
     "evidence",
     "facts",
     "no_logs",
     "outcome",
+    "install_step",
     "package",
     "plan",
+    "setup",
+    "upgrade_plan",
     "verification",
 ]
 
@@ -197,10 +204,82 @@ def package(**changes: Any) -> Package:
     return Package(**{**told, **changes})
 
 
+def setup(**changes: Any) -> Package:
+    """Return WSUS setup for SP1, fit for the ordinary server, as if it had been read from a file."""
+    told: dict[str, Any] = {
+        "path": "/srv/packages/WSUSSetup-x64.exe",
+        "name": "WSUSSetup-x64.exe",
+        "size": 90_000_000,
+        "sha256": "6b" * 32,
+        "names_update": False,
+        "description": "Windows Server Update Services 3.0 SP1",
+        "file_version": "3.1.6001.65",
+        "setup_of": "3.0 SP1",
+    }
+    return package(**{**told, **changes})
+
+
+def around_answer(**changes: Scalar) -> dict[str, Scalar]:
+    """Return an answer of the surroundings script: a server that may well be upgraded."""
+    told: dict[str, Scalar] = {
+        "script": "surroundings",
+        "database_trouble": "",
+        "database_version": "9.00.4035.00",
+        "own_name": "WSUS01\\MICROSOFT##SSEE",
+        "network_name": "WSUS01\\MICROSOFT##SSEE",
+        "sysadmin": True,
+        "nested_triggers": True,
+        "database_size": "1500000000",
+        "database_files": "C:\\WSUS\\UpdateServicesDbFiles\\SUSDB.mdf",
+        "connections": "",
+        "hierarchy_trouble": "",
+        "upstream": "",
+        "front_ends": "wsus01.corp.local",
+        "services": "wsusservice\nw3svc\nwas",
+        "sites": "1 running Default Web Site\n2 stopped Old intranet",
+        "sites_trouble": "",
+        "drives": "20000000000 plain C:\\WSUS\n20000000000 plain C:\\WSUS\\UpdateServicesDbFiles\\SUSDB.mdf",
+        "backups": "",
+        "clock": "2008-09-02T10:00:00Z",
+    }
+    return {**told, **changes}
+
+
+def around(of: HostFacts | None = None, **changes: Scalar) -> Surroundings:
+    """Return surroundings parsed from :func:`around_answer` with *changes*."""
+    return parse_around(facts(**RTM) if of is None else of, SURROUNDINGS.read(around_answer(**changes)))
+
+
 def plan(options: Options | None = None, given: Package | None = None, **changes: Any) -> Plan:
     """Return the plan for :func:`facts` with *changes*, a fit package unless *given*, and *options*."""
     return make_plan(
         diagnosis(**changes), package() if given is None else given, Options() if options is None else options
+    )
+
+
+def install_step(of: Plan) -> InstallUpdate:
+    """Return the one step of a plan that installs the update and does nothing else."""
+    (step,) = of.steps
+    assert isinstance(step, InstallUpdate)
+    return step
+
+
+def upgrade_plan(
+    options: Options | None = None,
+    *,
+    given: Package | None = None,
+    update: Package | None = None,
+    surroundings: Surroundings | None = None,
+    **changes: Any,
+) -> Plan:
+    """Return the plan to upgrade :func:`facts` of WSUS 3.0 without a service pack, with *changes*."""
+    found = diagnosis(**{**RTM, **changes})
+    return make_plan(
+        found,
+        package() if update is None else update,
+        Options(rtm="upgrade") if options is None else options,
+        upgrade_package=setup() if given is None else given,
+        surroundings=around(found.facts) if surroundings is None else surroundings,
     )
 
 

@@ -52,10 +52,20 @@ if TYPE_CHECKING:
     from wsusfix.logs.survey import LogReport
     from wsusfix.options import Connection, Credentials, Options, Timeouts
     from wsusfix.package import Package
-    from wsusfix.plan import Blocked, InstallUpdate, Plan
+    from wsusfix.plan import (
+        BackUpDatabase,
+        Blocked,
+        CheckPrerequisites,
+        InstallUpdate,
+        Plan,
+        Restart,
+        StartServices,
+        UpgradeServicePack,
+    )
     from wsusfix.remote.job import Cleanup, Job
-    from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+    from wsusfix.results import Check, DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
     from wsusfix.server import WsusServer, connect, remediate
+    from wsusfix.surroundings import Surroundings
 
 __version__ = "0.1.0"
 
@@ -98,10 +108,28 @@ _HOMES = {
     "wsusfix.logs.survey": ("LogReport",),
     "wsusfix.options": ("Connection", "Credentials", "Options", "Timeouts"),
     "wsusfix.package": ("Package",),
-    "wsusfix.plan": ("Blocked", "InstallUpdate", "Plan"),
+    "wsusfix.plan": (
+        "BackUpDatabase",
+        "Blocked",
+        "CheckPrerequisites",
+        "InstallUpdate",
+        "Plan",
+        "Restart",
+        "StartServices",
+        "UpgradeServicePack",
+    ),
     "wsusfix.remote.job": ("Cleanup", "Job"),
-    "wsusfix.results": ("Check", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"),
+    "wsusfix.results": (
+        "Check",
+        "DatabaseBackup",
+        "JobEvidence",
+        "Outcome",
+        "StepOutcome",
+        "StepStatus",
+        "Verification",
+    ),
     "wsusfix.server": ("WsusServer", "connect", "remediate"),
+    "wsusfix.surroundings": ("Surroundings",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -110,10 +138,12 @@ __all__ = [
     "AnswerError",
     "Architecture",
     "AuthenticationError",
+    "BackUpDatabase",
     "Blocked",
     "BrokenConnectionError",
     "CertificateError",
     "Check",
+    "CheckPrerequisites",
     "Cleanup",
     "ClientFinding",
     "Connection",
@@ -121,6 +151,7 @@ __all__ = [
     "Correlation",
     "Credentials",
     "CredentialsError",
+    "DatabaseBackup",
     "DeadlineError",
     "Diagnosis",
     "EnvelopeTooLargeError",
@@ -155,15 +186,19 @@ __all__ = [
     "Recorder",
     "RefusedByServerError",
     "RefusedError",
+    "Restart",
     "ScriptError",
     "ServerFinding",
     "ShellGoneError",
+    "StartServices",
     "StepOutcome",
     "StepStatus",
+    "Surroundings",
     "Timeouts",
     "TlsError",
     "UnavailableError",
     "UnknownHostError",
+    "UpgradeServicePack",
     "UploadProgress",
     "UsageError",
     "Verdict",

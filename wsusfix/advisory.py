@@ -119,6 +119,7 @@ WSUS_2_PRODUCT: Final = "{A0D46DC6-8950-451A-8990-53C86E17666E}"
 #: The services a WSUS 3.0 server needs: its own, and IIS (product).
 WSUS_SERVICE: Final = "wsusservice"
 IIS_SERVICE: Final = "w3svc"
+DATABASE_NAME: Final = "SUSDB"
 SERVICES: Final = (WSUS_SERVICE, IIS_SERVICE)
 #: Instance of the embedded database, and how it is reached (product).
 EMBEDDED_INSTANCE: Final = "MICROSOFT##SSEE"
@@ -232,6 +233,8 @@ class ExitMeaning(str, enum.Enum):
     WRONG_PLATFORM = "wrong_platform"
     OTHER_VERSION = "other_version"
     NO_TARGET = "no_target"
+    SETUP_REFUSED = "setup_refused"
+    SETUP_FAILED = "setup_failed"
     UNKNOWN = "unknown"
 
 
@@ -273,6 +276,77 @@ _CODES: Final = (
     ExitCode(1633, ExitMeaning.WRONG_PLATFORM, "the package is for another processor", "use the right architecture"),
     ExitCode(1638, ExitMeaning.OTHER_VERSION, "another version is installed already", "diagnose again"),
     ExitCode(1642, ExitMeaning.NO_TARGET, "what the patch mends is not there", "only WSUS 3.0 SP1 can be patched"),
+    # WSUS setup's own (WSUS 3.0 deployment guide, "Setup Return Codes"); what to do is our word.
+    ExitCode(
+        5200,
+        ExitMeaning.SETUP_REFUSED,
+        "setup's launch conditions are not met",
+        "read WSUSSetup.log for the condition, meet it, then run again",
+    ),
+    ExitCode(5201, ExitMeaning.SETUP_FAILED, "setup failed for an unknown reason", "read WSUSSetup.log"),
+    ExitCode(
+        5203,
+        ExitMeaning.SETUP_REFUSED,
+        "setup does not take its command line",
+        "is the package really WSUS setup for a service pack?",
+    ),
+    ExitCode(
+        5204,
+        ExitMeaning.SETUP_REFUSED,
+        "the SQL server is too old",
+        "bring it to SQL Server 2005 SP1 or later, then run again",
+    ),
+    ExitCode(
+        5205,
+        ExitMeaning.SETUP_REFUSED,
+        "the SQL server has nested triggers turned off",
+        "turn on its option 'nested triggers', then run again",
+    ),
+    ExitCode(5206, ExitMeaning.SETUP_REFUSED, "the content path is not valid", "mend the content folder of WSUS"),
+    ExitCode(
+        5207, ExitMeaning.SETUP_REFUSED, "the content path is on the network", "move the content to a local drive"
+    ),
+    ExitCode(5208, ExitMeaning.SETUP_REFUSED, "the content path is not on NTFS", "move the content to an NTFS drive"),
+    ExitCode(
+        5209, ExitMeaning.SETUP_REFUSED, "the content path is not on a fixed drive", "move the content to a fixed drive"
+    ),
+    ExitCode(5210, ExitMeaning.SETUP_REFUSED, "there is no NTFS drive", "WSUS needs an NTFS drive"),
+    ExitCode(
+        5211,
+        ExitMeaning.SETUP_REFUSED,
+        "there is too little space for the content",
+        "free 6 GB on the drive of the content folder, then run again",
+    ),
+    ExitCode(
+        5212,
+        ExitMeaning.SETUP_REFUSED,
+        "setup wants the server and the port of a replica's upstream",
+        "run setup by hand: it takes this server for a new replica",
+    ),
+    ExitCode(
+        5213,
+        ExitMeaning.SETUP_REFUSED,
+        "setup refuses the upstream server's name",
+        "correct the upstream server's name",
+    ),
+    ExitCode(
+        5216,
+        ExitMeaning.SETUP_REFUSED,
+        "setup's check of its prerequisites failed",
+        "WSUSPreReqCheck.xml beside setup's logs names what is missing: install it, then run again",
+    ),
+    ExitCode(
+        5217,
+        ExitMeaning.SETUP_REFUSED,
+        "the database is too old to be upgraded",
+        "there is no way from this version to the service pack: see the release notes",
+    ),
+    ExitCode(
+        5218,
+        ExitMeaning.SETUP_REFUSED,
+        "setup wants to be told that it upgrades",
+        "is the package really WSUS setup for a service pack?",
+    ),
 )
 EXIT_CODES: Final[Mapping[int, ExitCode]] = MappingProxyType({known.code: known for known in _CODES})
 
@@ -283,6 +357,97 @@ def exit_code(code: int) -> ExitCode:
         code, ExitCode(code, ExitMeaning.UNKNOWN, f"exit code {code}", "look at the end of the installer's log")
     )
 
+
+# --- the upgrade ----------------------------------------------------------------------------------------------------
+
+SOURCE_SETUP: Final = "WSUS 3.0 deployment guide, upgrade"
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """A service pack of WSUS 3.0 as what an upgrade leads to.
+
+    Args:
+        name: as operators say it.
+        product: what stands on the server afterwards.
+        release: major and minor of ``VersionString`` then, and of setup's own file version (*recalled* for setup).
+        kb: the number by which its package names itself, ``""`` for none.
+        carries_fix: whether the fault is gone with it (advisory 954960: SP2 carries the fix).
+        packages: file names, shown as examples only.
+        systems: on which it runs (release notes).
+    """
+
+    name: str
+    product: Product
+    release: tuple[int, int]
+    kb: str
+    carries_fix: bool
+    packages: Mapping[Architecture, str]
+    systems: tuple[SupportedSystem, ...]
+
+
+#: SP1 does not run on 2008 R2, SP2 does (release notes of both).
+UPGRADES: Final[Mapping[str, Upgrade]] = MappingProxyType(
+    {
+        "3.0 SP1": Upgrade(
+            "3.0 SP1",
+            Product.SP1,
+            (3, 1),
+            "",
+            carries_fix=False,
+            packages=MappingProxyType(
+                {Architecture.X86: "WSUSSetup-x86.exe", Architecture.X64: "WSUSSetup-x64.exe"},
+            ),
+            systems=SUPPORTED_SYSTEMS,
+        ),
+        "3.0 SP2": Upgrade(
+            "3.0 SP2",
+            Product.SP2,
+            (3, 2),
+            "972455",
+            carries_fix=True,
+            packages=MappingProxyType(
+                {Architecture.X86: "WSUS30-KB972455-x86.exe", Architecture.X64: "WSUS30-KB972455-x64.exe"},
+            ),
+            systems=(
+                *SUPPORTED_SYSTEMS,
+                SupportedSystem("Windows Server 2008 R2", Version("6.1"), 0, frozenset({Architecture.X64})),
+            ),
+        ),
+    }
+)
+#: How WSUS setup calls its product in its version resource (*recalled*: it recognises a package, and where it does not
+#: the operator pins or vouches; which version stands afterwards is read from the server).
+SETUP_NAME: Final = "Windows Server Update Services"
+#: Setup's switches: silent; upgrade; check the prerequisites and nothing else (deployment guide).
+SETUP_ARGUMENTS: Final = "/q /g"
+PREREQUISITE_ARGUMENTS: Final = "/q /p"
+#: How the names of setup's logs begin, in the ``%TEMP%`` of whoever runs it, and where that is for the services that
+#: SYSTEM runs, below ``%windir%`` (deployment guide; Windows).
+SETUP_LOGS: Final = ("WSUSSetup", "WSUSCa_", "WSUSPreReqCheck")
+SYSTEM_TEMP: Final = "Temp"
+#: The services of IIS that stop with ``iisreset /stop``: these, and what depends on them (Windows).
+IIS_SERVICES: Final = ("iisadmin", "was", "w3svc")
+#: Programs of this server whose connections to the database are WSUS's own, and vanish with its stop (product).
+WSUS_PROCESSES: Final = frozenset({"wsusservice.exe", "w3wp.exe"})
+#: Free space that setup wants, in bytes: on the system drive and on the database's (deployment guide).
+SETUP_SYSTEM_SPACE: Final = 1 << 30
+SETUP_DATABASE_SPACE: Final = 2 << 30
+#: Microsoft's order for several front ends on one database (*recalled* from articles on later WSUS packages, which
+#: agree with the deployment guide); printed, never carried out.
+FRONT_ENDS_UPGRADE: Final = (
+    "suspend load balancing, and stop IIS and wsusservice on every front end",
+    "make sure that nothing else is connected to the database",
+    "back up the database",
+    "upgrade the front ends one after the other, never two at the same time, and read WSUSSetup.log after each",
+    "start IIS and wsusservice on every front end, then load balancing",
+)
+
+#: The way back after a setup that removed WSUS (deployment guide, "restore the database"; wording is ours).
+RESTORE: Final = (
+    f"stop IIS and wsusservice, restore the backup over {DATABASE_NAME} (RESTORE DATABASE ... WITH REPLACE), "
+    "and start them again"
+)
 
 # --- WinRM ----------------------------------------------------------------------------------------------------------
 

@@ -24,11 +24,21 @@ from wsusfix import __version__, errors, logs, report
 from wsusfix.diagnosis import Verdict
 from wsusfix.errors import WsusFixError
 from wsusfix.events import Event, Recorder, UploadProgress
-from wsusfix.options import AUTHENTICATIONS, ENCRYPTIONS, PASSWORD_VARIABLE, USERNAME_VARIABLE, Options, Timeouts
+from wsusfix.options import (
+    AUTHENTICATIONS,
+    ENCRYPTIONS,
+    PASSWORD_VARIABLE,
+    REBOOTS,
+    UPGRADE_TARGETS,
+    USERNAME_VARIABLE,
+    WAYS_OUT_OF_RTM,
+    Options,
+    Timeouts,
+)
 from wsusfix.plan import Plan
 from wsusfix.present import printable
 from wsusfix.report import HostResult, Run
-from wsusfix.server import WsusServer, connect, read_options
+from wsusfix.server import WsusServer, connect, read_packages
 
 __all__ = ["ExitCode", "main"]
 
@@ -187,6 +197,34 @@ def _package_options() -> argparse.ArgumentParser:
         action="store_true",
         help="with --package-sha256: accept a signature the server cannot verify (closed networks)",
     )
+    upgrade = options.add_argument_group("the way out of WSUS 3.0 without a service pack")
+    upgrade.add_argument("--rtm", choices=WAYS_OUT_OF_RTM, default="workaround", help="default: %(default)s")
+    upgrade.add_argument("--upgrade-package", metavar="FILE", help="WSUS setup for a service pack")
+    upgrade.add_argument("--upgrade-package-sha256", metavar="HASH", help="refuse any other file")
+    upgrade.add_argument(
+        "--upgrade-target", choices=UPGRADE_TARGETS, help="what it brings, where it does not say so itself"
+    )
+    upgrade.add_argument(
+        "--vouch-for-upgrade-package", action="store_true", help="accept a setup that does not name itself"
+    )
+    upgrade.add_argument(
+        "--upstream-version", metavar="VERSION", help="of the server above this one; 'none' where there is none"
+    )
+    upgrade.add_argument(
+        "--upgrade-beside-others", action="store_true", help="upgrade though another product stands on this WSUS"
+    )
+    work = options.add_argument_group("how the work is done")
+    work.add_argument(
+        "--backup",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="back the database up first (default: before an upgrade only)",
+    )
+    work.add_argument(
+        "--reboot", choices=REBOOTS, default="never", help="whether the server may be restarted (default: %(default)s)"
+    )
+    work.add_argument("--not-before", metavar="TIME", help="nothing begins earlier; with its offset from UTC")
+    work.add_argument("--not-after", metavar="TIME", help="nothing begins later; with its offset from UTC")
     return options
 
 
@@ -197,7 +235,31 @@ def _options(chosen: argparse.Namespace) -> Options:
         package_arguments=chosen.package_arguments,
         vouch_for_package=chosen.vouch_for_package,
         accept_unverifiable_signature=chosen.accept_unverifiable_signature,
+        rtm=chosen.rtm,
+        upgrade_package=chosen.upgrade_package,
+        upgrade_package_sha256=chosen.upgrade_package_sha256,
+        upgrade_target=chosen.upgrade_target,
+        vouch_for_upgrade_package=chosen.vouch_for_upgrade_package,
+        upstream_version=chosen.upstream_version,
+        upgrade_beside_others=chosen.upgrade_beside_others,
+        backup=chosen.backup,
+        reboot=chosen.reboot,
+        not_before=_moment("--not-before", chosen.not_before),
+        not_after=_moment("--not-after", chosen.not_after),
     )
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    """Read a point in time; one without an offset from UTC would mean another moment on every machine."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.removesuffix("Z") + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        raise errors.UsageError(
+            f"{option} is no time: {printable(text, 40)!r}", hint="one such as 2008-09-06T22:00+02:00, or ...Z for UTC"
+        ) from None
+    return moment
 
 
 # --- one command over the hosts -------------------------------------------------------------------------------------
@@ -213,7 +275,8 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
         chosen.timeouts = Timeouts()
     if hasattr(chosen, "package"):
         # Before anything is sent, so that a bad option or an unreadable package is told once.
-        chosen.options, chosen.read_package = read_options(_options(chosen))
+        chosen.options = _options(chosen)
+        chosen.packages = read_packages(chosen.options)
     if chosen.report is not None:
         _make_folder(Path(chosen.report))
     password = _password(chosen)
@@ -293,7 +356,7 @@ def _diagnose(
 
 
 def _plan(server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
-    plan = server.plan(chosen.options, logs=not chosen.no_logs)
+    plan = server.plan_with(chosen.options, chosen.packages, logs=not chosen.no_logs)
     return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan), _judge_plan(plan)
 
 
@@ -309,7 +372,7 @@ def _verify(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], obj
 def _remediate(
     server: WsusServer, chosen: argparse.Namespace, progress: Callable[[Event], object]
 ) -> tuple[HostResult, ExitCode]:
-    plan = server.plan(chosen.options, logs=not chosen.no_logs)
+    plan = server.plan_with(chosen.options, chosen.packages, logs=not chosen.no_logs)
     found = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan)
     if chosen.dry_run:
         return found, _judge_plan(plan)

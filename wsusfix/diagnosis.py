@@ -15,6 +15,7 @@ from wsusfix.advisory import InstallType, Product
 from wsusfix.facts import DatabasePlace, HostFacts, WsusInstallation
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import Presentable, printable, rows
+from wsusfix.scripts.contracts import UPGRADE
 
 __all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
 
@@ -153,7 +154,7 @@ _Judgement = tuple[Verdict, str, tuple[Evidence, ...]]
 def _judge(facts: HostFacts) -> _Judgement:
     wsus = facts.wsus
     if not wsus.present:
-        return _without_setup_key(wsus)
+        return _without_setup_key(facts)
     installed = Evidence("InstallType", wsus.install_type_raw or "absent", "product, Setup key")
     version = Evidence("VersionString", wsus.version_raw or "absent", "product, Setup key")
     match wsus.install_type:
@@ -175,7 +176,8 @@ def _judge(facts: HostFacts) -> _Judgement:
             return _generation_3(facts, (installed, version))
 
 
-def _without_setup_key(wsus: WsusInstallation) -> _Judgement:
+def _without_setup_key(facts: HostFacts) -> _Judgement:
+    wsus = facts.wsus
     key = Evidence("Setup key", "absent", "product")
     if wsus.wsus2_product:
         product = Evidence("MSI product", advisory.WSUS_2_PRODUCT, "product")
@@ -186,6 +188,13 @@ def _without_setup_key(wsus: WsusInstallation) -> _Judgement:
             Verdict.UNKNOWN,
             "the service of WSUS is there without its Setup key: a damaged installation?",
             (key, service),
+        )
+    if facts.job is not None and facts.job.kind == UPGRADE.name:
+        job = Evidence("job of wsusfix", str(facts.job), "what it left on the server")
+        return (
+            Verdict.UNKNOWN,
+            "WSUS is not installed, and an upgrade of it was begun here: its setup has removed it, or is at work",
+            (key, job),
         )
     return Verdict.NOT_A_SERVER, "WSUS is not installed", (key,)
 

@@ -21,6 +21,7 @@ from wsusfix.present import Presentable, bytes_text, printable, rows
 from wsusfix.scripts.contracts import STAGING_NAME, JobStatus, Scalar, StagingState
 
 __all__ = [
+    "AnswerReader",
     "Database",
     "DatabasePlace",
     "HostFacts",
@@ -112,6 +113,7 @@ class Database(Presentable):
 class WsusInstallation(Presentable):
     """WSUS as it stands on the server; an absent one has no install type, no version and no DLL.
 
+    ``content`` is the folder of the updates' files, ``wmsde`` what Setup wrote down of an embedded database engine;
     ``front_ends`` names every server that shares the database; ``None`` means that nobody asked.
     """
 
@@ -127,6 +129,8 @@ class WsusInstallation(Presentable):
     wsus2_product: bool
     database: Database | None
     services: Mapping[str, str] = field(default_factory=dict)
+    content: str = ""
+    wmsde: bool = False
     front_ends: tuple[str, ...] | None = None
 
     @property
@@ -331,7 +335,7 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
     Raises:
         AnswerError: a value that no server can have (a size that is no number, a time that is none).
     """
-    read = _Reader(host, answer)
+    read = AnswerReader(host, answer)
     architecture = read.text("architecture")
     version = read.text("os_version")
     if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in version.split(".")):
@@ -383,7 +387,7 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
     )
 
 
-def _wsus(read: _Reader) -> WsusInstallation:
+def _wsus(read: AnswerReader) -> WsusInstallation:
     present = read.flag("setup_present")
     raw_type = read.text("setup_InstallType")
     known_types = {str(int(kind)): kind for kind in InstallType}
@@ -403,10 +407,12 @@ def _wsus(read: _Reader) -> WsusInstallation:
         services={
             name: printable(read.text(f"service_{name}"), 40) for name in advisory.SERVICES if f"service_{name}" in read
         },
+        content=read.text("setup_ContentDir"),
+        wmsde=read.text("setup_WmsdeInstalled") == "1",
     )
 
 
-def _database(read: _Reader) -> Database:
+def _database(read: AnswerReader) -> Database:
     """Tell where the database is from ``SqlServerName``: never used to connect, only to decide what is possible."""
     server = read.text("setup_SqlServerName")
     # As SQL Server's clients write it: [protocol:]machine[\\instance][,port], or a pipe.
@@ -429,49 +435,57 @@ def _database(read: _Reader) -> Database:
     return Database(place=place, server=printable(server, 160), name=printable(read.text("setup_SqlDatabaseName"), 160))
 
 
-class _Reader:
+class AnswerReader:
     """Typed access to a checked answer; what cannot be so is told with its key."""
 
-    def __init__(self, host: str, answer: Mapping[str, Scalar]) -> None:
+    def __init__(self, host: str, answer: Mapping[str, Scalar], phase: str = "facts") -> None:
         self._host = host
         self._answer = answer
+        self._phase = phase
 
     def __contains__(self, key: str) -> bool:
         return key in self._answer
 
     def broken(self, key: str, value: object) -> AnswerError:
+        """The error for a value that no server can have."""
         return AnswerError(
-            f"the server's answer has {printable(repr(value), 80)} for {key}", host=self._host, phase="facts"
+            f"the server's answer has {printable(repr(value), 80)} for {key}", host=self._host, phase=self._phase
         )
 
     def text(self, key: str) -> str:
+        """The text of *key*, ``""`` where it is absent."""
         value = self._answer.get(key, "")
         if not isinstance(value, str):
             raise self.broken(key, value)
         return value
 
     def lines(self, key: str) -> tuple[str, ...]:
+        """The lines of *key* that are not blank, fit for a terminal."""
         return tuple(printable(line, 520) for line in self.text(key).split("\n") if line.strip())
 
     def number(self, key: str) -> int:
+        """A number that is not negative."""
         value = self._answer.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise self.broken(key, value)
         return value
 
     def flag(self, key: str) -> bool:
+        """``True`` or ``False``."""
         value = self._answer.get(key)
         if not isinstance(value, bool):
             raise self.broken(key, value)
         return value
 
     def count(self, key: str) -> int:
+        """A number that came as decimal text."""
         value = self.text(key)
         if not (value.isascii() and value.isdigit() and len(value) <= 20):
             raise self.broken(key, value)
         return int(value)
 
     def time(self, key: str) -> datetime:
+        """A time in UTC."""
         value = self.text(key)
         try:
             return datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=timezone.utc)
@@ -479,6 +493,7 @@ class _Reader:
             raise self.broken(key, value) from None
 
     def one_of(self, key: str, kinds: type[enum.Enum]) -> Any:
+        """A member of a closed set."""
         value = self.text(key)
         try:
             return kinds(value)

@@ -14,18 +14,27 @@ import ssl
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from wsusfix.errors import CredentialsError, UsageError
 from wsusfix.present import Presentable
 
-__all__ = ["AUTHENTICATIONS", "Connection", "Credentials", "Options", "Timeouts"]
+__all__ = ["AUTHENTICATIONS", "REBOOTS", "WAYS_OUT_OF_RTM", "Connection", "Credentials", "Options", "Timeouts"]
 
 USERNAME_VARIABLE: Final = "WSUSFIX_USERNAME"
 PASSWORD_VARIABLE: Final = "WSUSFIX_PASSWORD"  # noqa: S105  (the variable's name, not a password)
 #: Ways to authenticate; "basic" is left out on purpose: it sends the password to whoever answers.
 AUTHENTICATIONS: Final = ("negotiate", "kerberos", "ntlm")
 ENCRYPTIONS: Final = ("always", "auto")
+#: The two documented ways out of WSUS 3.0 without a service pack.
+WAYS_OUT_OF_RTM: Final = ("workaround", "upgrade")
+#: Whether the server may be restarted.
+REBOOTS: Final = ("never", "if-needed")
+#: What an upgrade may lead to.
+UPGRADE_TARGETS: Final = ("3.0 SP1", "3.0 SP2")
+#: What an operator says who knows that there is no server above this one.
+NO_UPSTREAM: Final = "none"
 DEFAULT_PORT: Final = 5985
 DEFAULT_TLS_PORT: Final = 5986
 
@@ -35,6 +44,9 @@ _NAME_AND_PORT: Final = re.compile(r"[\w.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+", re.ASC
 #: Longer than any that Windows takes, and short enough for every field that carries it.
 _LONGEST_CREDENTIAL: Final = 1024
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_VERSION: Final = re.compile(r"\d{1,5}(?:\.\d{1,5}){1,3}", re.ASCII)
+#: A job may wait so long for its maintenance window, and a window may be so long.
+_LONGEST_WINDOW: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +110,9 @@ class Timeouts:
         still: an installer that used no processor for so long is told as standing still.
         job: for the whole job, seen from here; past it the job goes on by itself and can be joined.
         lost: for which a lost connection is tried again while a job runs.
+        restart: for a server that restarts to be reached again.
+        backup: for a backup of the database, and for reading it back.
+        stop: for the services of IIS and of WSUS to stop, and to start again.
     """
 
     connect: float = 15.0
@@ -113,6 +128,9 @@ class Timeouts:
     still: float = 300.0
     job: float = 3600.0
     lost: float = 300.0
+    restart: float = 1200.0
+    backup: float = 7200.0
+    stop: float = 300.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -259,6 +277,19 @@ class Options(Presentable):
         vouch_for_package: accept a package that does not name KB954960 itself and has no pinned hash.
         accept_unverifiable_signature: together with a pinned hash, accept a signature that the server cannot verify
             (closed networks); an invalid one is refused all the same.
+        rtm: the way out of WSUS 3.0 without a service pack: "workaround", or "upgrade" to a service pack.
+        upgrade_package: path of WSUS setup for a service pack; after one for SP1 the update itself is installed.
+        upgrade_package_sha256: pinned hash of it.
+        upgrade_target: "3.0 SP1" or "3.0 SP2", for a setup that does not say itself which it brings.
+        vouch_for_upgrade_package: accept a setup that does not name itself and has no pinned hash.
+        upstream_version: of the server that this one synchronizes with, as a version such as its console shows it;
+            "none" when there is none.
+        upgrade_beside_others: upgrade although another product stands on this WSUS.
+        backup: back the database up before anything is changed; ``None`` does so before an upgrade only, ``False``
+            upgrades without one.
+        reboot: "never", or "if-needed": restart the server where an installer asks for it.
+        not_before: aware time; no job begins to work on the server earlier, by the server's own clock.
+        not_after: aware time; no job begins to work, and no restart is begun, later.
 
     Raises:
         UsageError: a value that cannot mean anything.
@@ -269,40 +300,115 @@ class Options(Presentable):
     package_arguments: Sequence[str] | None = None
     vouch_for_package: bool = False
     accept_unverifiable_signature: bool = False
+    rtm: str = "workaround"
+    upgrade_package: str | os.PathLike[str] | None = None
+    upgrade_package_sha256: str | None = None
+    upgrade_target: str | None = None
+    vouch_for_upgrade_package: bool = False
+    upstream_version: str | None = None
+    upgrade_beside_others: bool = False
+    backup: bool | None = None
+    reboot: str = "never"
+    not_before: datetime | None = None
+    not_after: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.package is not None:
-            try:
-                path = os.fspath(self.package)
-            except TypeError:
-                raise UsageError(f"package must be a path, not {type(self.package).__name__}") from None
-            if not isinstance(path, str) or not path:
-                raise UsageError("package must be the path of a file")
-            object.__setattr__(self, "package", path)
-        if self.package_sha256 is not None:
-            pinned = str(self.package_sha256).strip().lower()
-            if not _SHA256.fullmatch(pinned):
-                raise UsageError("package_sha256 is not a SHA-256", hint="64 hexadecimal digits")
-            object.__setattr__(self, "package_sha256", pinned)
+        for name in ("package", "upgrade_package"):
+            self._take_path(name)
+        for name in ("package_sha256", "upgrade_package_sha256"):
+            self._take_hash(name)
         if self.package_arguments is not None:
             arguments: Any = self.package_arguments
             listed = isinstance(arguments, Sequence) and not isinstance(arguments, str | bytes)
             if not listed or not all(isinstance(item, str) for item in arguments):
                 raise UsageError("package_arguments must be a sequence of strings, one for each argument")
             object.__setattr__(self, "package_arguments", tuple(arguments))
-        for name in ("vouch_for_package", "accept_unverifiable_signature"):
+        for name in (
+            "vouch_for_package",
+            "accept_unverifiable_signature",
+            "vouch_for_upgrade_package",
+            "upgrade_beside_others",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be True or False")
-        if self.accept_unverifiable_signature and self.package_sha256 is None:
+        if self.backup is not None and not isinstance(self.backup, bool):
+            raise UsageError("backup must be True or False, or None for the usual")
+        if self.accept_unverifiable_signature and self.package_sha256 is None and self.upgrade_package_sha256 is None:
             raise UsageError(
-                "accept_unverifiable_signature needs package_sha256",
+                "accept_unverifiable_signature needs package_sha256 or upgrade_package_sha256",
                 hint="without a verified signature only a pinned hash says that this is the right file",
             )
+        self._check_upgrade()
+        self._check_window()
+
+    def _take_path(self, name: str) -> None:
+        given = getattr(self, name)
+        if given is None:
+            return
+        try:
+            path = os.fspath(given)
+        except TypeError:
+            raise UsageError(f"{name} must be a path, not {type(given).__name__}") from None
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"{name} must be the path of a file")
+        object.__setattr__(self, name, path)
+
+    def _take_hash(self, name: str) -> None:
+        given = getattr(self, name)
+        if given is None:
+            return
+        pinned = str(given).strip().lower()
+        if not _SHA256.fullmatch(pinned):
+            raise UsageError(f"{name} is not a SHA-256", hint="64 hexadecimal digits")
+        object.__setattr__(self, name, pinned)
+
+    def _check_upgrade(self) -> None:
+        for name, known in (
+            ("rtm", WAYS_OUT_OF_RTM),
+            ("reboot", REBOOTS),
+            ("upgrade_target", (None, *UPGRADE_TARGETS)),
+        ):
+            if getattr(self, name) not in known:
+                given = str(getattr(self, name))[:40]
+                raise UsageError(f"unknown {name} {given!r}", hint="one of " + ", ".join(filter(None, known)))
+        upstream: Any = self.upstream_version
+        if upstream is not None:
+            if not isinstance(upstream, str) or not (upstream == NO_UPSTREAM or _VERSION.fullmatch(upstream)):
+                raise UsageError(
+                    f"upstream_version is no version: {str(upstream)[:40]!r}",
+                    hint=f"two to four numbers with points between them, or '{NO_UPSTREAM}'",
+                )
+        if self.rtm != "upgrade":
+            for name in ("upgrade_package", "upgrade_package_sha256", "upgrade_target", "upstream_version"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"{name} is for rtm='upgrade'", hint="say rtm='upgrade', or leave it out")
+            for name in ("vouch_for_upgrade_package", "upgrade_beside_others"):
+                if getattr(self, name):
+                    raise UsageError(f"{name} is for rtm='upgrade'", hint="say rtm='upgrade', or leave it out")
+
+    def _check_window(self) -> None:
+        for name in ("not_before", "not_after"):
+            given: Any = getattr(self, name)
+            if given is None:
+                continue
+            if not isinstance(given, datetime) or given.utcoffset() is None:
+                raise UsageError(
+                    f"{name} must be a datetime that knows its offset from UTC",
+                    hint="as in datetime(2008, 9, 6, 22, 0, tzinfo=timezone.utc)",
+                )
+            object.__setattr__(self, name, given.astimezone(timezone.utc).replace(microsecond=0))
+        if self.not_before is not None and self.not_after is not None:
+            length = self.not_after - self.not_before
+            if not timedelta() < length <= _LONGEST_WINDOW:
+                raise UsageError("not_after must be later than not_before, and at most a week")
+
+    def _given(self) -> list[tuple[str, object]]:
+        """What differs from what nobody had to say."""
+        values = ((item.name, getattr(self, item.name), item.default) for item in fields(self))
+        return [(name, value) for name, value, usual in values if value != usual]
 
     def _summary(self) -> str:
-        given = [item.name for item in fields(self) if getattr(self, item.name) not in (None, False)]
-        return ", ".join(given) or "defaults"
+        return ", ".join(name for name, _ in self._given()) or "defaults"
 
     def __str__(self) -> str:
-        given = [(item.name, getattr(self, item.name)) for item in fields(self)]
-        return "\n".join(f"{name} = {value}" for name, value in given if value not in (None, False)) or "defaults"
+        return "\n".join(f"{name} = {value}" for name, value in self._given()) or "defaults"

@@ -31,7 +31,7 @@ from wsusfix.advisory import Architecture
 from wsusfix.errors import PackageError
 from wsusfix.present import Presentable, bytes_text, printable, rows
 
-__all__ = ["Command", "Package", "PackageKind", "command"]
+__all__ = ["Command", "Package", "PackageKind", "command", "setup_command"]
 
 _T = TypeVar("_T")
 
@@ -90,6 +90,8 @@ _MISTAKES: Final = (
 )
 #: The update's number as a word of its own, so that a longer number that contains it is not taken for it.
 _UPDATE_NAME: Final = re.compile(rf"(?<![^\W_])(?:KB)?{advisory.UPDATE_KB}(?![^\W_])", re.IGNORECASE)
+#: The number of any article: a package that names one is an update, unless it is a service pack's own.
+_ARTICLE: Final = re.compile(r"(?<![^\W_])KB ?(\d{5,8})(?![^\W_])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Package(Presentable):
         linked_at: a program's link time, UTC; a hint only (it may be the self-extractor's, or made up).
         problem: what is wrong with the headers (cut off, damaged, no installer at all), ``None`` when nothing is.
         remark: what is odd and harmless, such as a name whose suffix says otherwise; ``None`` when nothing is.
+        setup_of: name of the service pack of WSUS 3.0 whose setup it calls itself, by its version resource (a key of
+            ``advisory.UPGRADES``); ``None`` when it is none, or does not say.
     """
 
     path: str
@@ -139,6 +143,7 @@ class Package(Presentable):
     linked_at: datetime | None
     problem: str | None
     remark: str | None
+    setup_of: str | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Package:
@@ -175,6 +180,7 @@ class Package(Presentable):
             linked_at=identity.linked_at,
             problem="; ".join(identity.problems) or None,
             remark=_suffix_remark(name, identity.kind),
+            setup_of=_setup_of(identity),
         )
 
     def _summary(self) -> str:
@@ -190,6 +196,7 @@ class Package(Presentable):
                 ("kind", self._kind_text()),
                 ("says it is", self.description),
                 (f"names KB{advisory.UPDATE_KB}", "yes" if self.names_update else "no"),
+                ("setup of", self.setup_of and f"WSUS {self.setup_of}"),
                 ("file version", self.file_version),
                 ("linked", self.linked_at and f"{self.linked_at:%Y-%m-%d %H:%M} UTC"),
                 ("SHA-256", self.sha256),
@@ -251,6 +258,20 @@ def command(package: Package, *, arguments: Iterable[str] | None = None) -> Comm
             hint=f"write {_PACKAGE_PLACEHOLDER} where its path belongs, as in: {usual.arguments}",
         )
     return Command(usual.program, own)
+
+
+def setup_command(package: Package, *, check_only: bool = False) -> Command:
+    """Return the command that upgrades WSUS silently, or with *check_only* checks setup's prerequisites alone.
+
+    Raises:
+        PackageError: the package is no program; WSUS setup always is one.
+    """
+    if package.kind is not PackageKind.EXE:
+        raise PackageError(
+            f"{_shown(package.name)} is not WSUS setup: {package.problem or _KIND_NAMES[package.kind]}",
+            hint="hand over WSUS setup for a service pack as Microsoft released it",
+        )
+    return Command("", advisory.PREREQUISITE_ARGUMENTS if check_only else advisory.SETUP_ARGUMENTS)
 
 
 _EXPECTED_HINT: Final = (
@@ -345,6 +366,18 @@ def _sha256(file: BinaryIO, size: int, path: str) -> str:
 def _shown(text: object) -> str:
     """Return *text* fit to stand in a message: quoted, one line, bounded."""
     return printable(repr(text), 200)
+
+
+def _setup_of(identity: _Identity) -> str | None:
+    """Return which service pack a program is the setup of, if it says so; who names another article is an update."""
+    if identity.kind is not PackageKind.EXE or identity.file_version is None:
+        return None
+    texts = " ".join(identity.texts)
+    release = tuple(int(part) for part in identity.file_version.split(".")[:2])
+    known = next((each for each in advisory.UPGRADES.values() if each.release == release), None)
+    if known is None or advisory.SETUP_NAME.lower() not in texts.lower():
+        return None
+    return known.name if set(_ARTICLE.findall(texts)) <= {known.kb} else None
 
 
 def _suffix_remark(name: str, kind: PackageKind) -> str | None:

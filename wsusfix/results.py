@@ -12,10 +12,10 @@ from datetime import datetime
 
 from packaging.version import Version
 
-from wsusfix.present import Presentable, printable, rows, seconds_text
+from wsusfix.present import Presentable, bytes_text, printable, rows, seconds_text
 from wsusfix.remote.job import JobStep, LogFile
 
-__all__ = ["Check", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"]
+__all__ = ["Check", "DatabaseBackup", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +70,20 @@ class Verification(Presentable):
         else:
             state = "a restart is pending" if self.restart_pending else "NOT VERIFIED"
         return f"{self.host}: {state} ({self.verdict})\n" + "\n".join(f"  {check}" for check in self.checks)
+
+
+@dataclass(frozen=True, repr=False)
+class DatabaseBackup(Presentable):
+    """A verified backup of the database, on the server; ``size`` is ``None`` where an earlier run made it."""
+
+    path: str
+    size: int | None
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return self.path + (f" ({bytes_text(self.size)})" if self.size is not None else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,6 +187,7 @@ class Outcome(Presentable):
         verification: the proof afterwards.
         evidence: what each job left, in order.
         notes: what else is worth knowing, such as a cleanup that could not be finished.
+        backup: the backup of the database that stays on the server, if one was made.
 
     >>> outcome = server.apply(server.plan())
     >>> outcome.ok, outcome.changed, outcome.message
@@ -191,6 +206,7 @@ class Outcome(Presentable):
     before: Version | None
     after: Version | None
     notes: tuple[str, ...] = ()
+    backup: DatabaseBackup | None = None
 
     @property
     def ok(self) -> bool:
@@ -219,6 +235,7 @@ class Outcome(Presentable):
             lines.append(f"  DLL {self.before or 'none'} -> {self.after or 'none'}")
         lines += [f"  {step}" for step in self.steps]
         lines += [f"  blocked: {reason}" for reason in self.blocked]
+        lines += [f"  backup: {self.backup}"] if self.backup is not None else []
         lines += [f"  note: {note}" for note in self.notes]
         if self.verification is not None:
             lines += [f"  {check}" for check in self.verification.checks]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from wsusfix import apply as applying
 from wsusfix import diagnosis as diagnosing
 from wsusfix import facts as probing
 from wsusfix import plan as planning
+from wsusfix import surroundings as exploring
 from wsusfix import verify as verifying
 from wsusfix.diagnosis import Diagnosis
-from wsusfix.errors import AnswerError, DeadlineError, ScriptError, UsageError, WsusFixError
+from wsusfix.errors import AnswerError, DeadlineError, PackageError, ScriptError, UsageError, WsusFixError
 from wsusfix.events import Event, JobState, Note, Observer, PhaseBegun, ignore
 from wsusfix.facts import HostFacts
 from wsusfix.logs import machine as logs_there
@@ -27,17 +29,18 @@ from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Outcome, Verification
 from wsusfix.scripts.contracts import JobPhase
+from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from wsusfix.remote.job import Cleanup, Job
 
-__all__ = ["WsusServer", "connect", "remediate"]
+__all__ = ["Packages", "WsusServer", "checked_options", "connect", "read_packages", "remediate"]
 
 
 class WsusServer:
     """A server reached over PowerShell remoting; made by :func:`connect`.
 
-    One thread at a time.  Only :meth:`apply`, :meth:`upload` and :meth:`cleanup` change anything on the server.
+    One thread at a time.  Only :meth:`apply`, :meth:`stage`, :meth:`upload` and :meth:`cleanup` change anything there.
 
     >>> with wsusfix.connect("wsus01", username="CORP\\\\admin", password=secret) as server:  # doctest: +SKIP
     ...     print(server.diagnose())
@@ -186,8 +189,41 @@ class WsusServer:
         Raises:
             PackageError: the package file cannot be read.
         """
-        chosen, package = read_options(options)
-        return planning.plan(self.diagnose(logs=logs), package, chosen)
+        chosen = checked_options(options)
+        return self.plan_with(chosen, read_packages(chosen), logs=logs)
+
+    def plan_with(self, options: Options, packages: Packages, *, logs: bool = True) -> Plan:
+        """Look anew, and say what would be done with packages that were read before. Changes nothing."""
+        diagnosis = self.diagnose(logs=logs)
+        around = self._look_around(diagnosis.facts) if planning.looks_around(diagnosis, options) else None
+        return planning.plan(diagnosis, packages.update, options, upgrade_package=packages.upgrade, surroundings=around)
+
+    def surroundings(self) -> Surroundings:
+        """Look at what is around WSUS: database, services, sites, drives, other servers. Changes nothing."""
+        return self._look_around(self.facts())
+
+    def _look_around(self, facts: HostFacts) -> Surroundings:
+        self._begin("surroundings")
+        parameters = exploring.probe_parameters(facts, self._connection.timeouts)
+        answer = self._session.run(scripts.compose("surroundings"), parameters, phase="surroundings")
+        return exploring.parse(facts, answer)
+
+    def stage(self, plan: Plan, *, on_event: Observer | None = None) -> tuple[str, ...]:
+        """Bring the packages of a plan to the server ahead of time, and return their paths there; starts nothing.
+
+        Applying the plan then sends nothing of them; :meth:`cleanup` removes them.
+
+        Raises:
+            PackageError: a file cannot be read, or is no longer the one that was planned with.
+            RefusedByServerError: the staging folder is not closed as it must be, or the drive is too full.
+        """
+        if not isinstance(plan, Plan) or plan.host != self.host:
+            raise UsageError("this plan was made for another server", host=self.host, phase="stage")
+        packages = {step.package.sha256: step.package for step in plan.steps if hasattr(step, "package")}
+        for package in packages.values():
+            if Package.read(package.path).sha256 != package.sha256:
+                raise PackageError(f"the package {package.name} has changed since the plan was made", hint="plan again")
+        return tuple(self.upload(package.path, on_event=on_event) for package in packages.values())
 
     def apply(self, plan: Plan, *, consent: bool = False, on_event: Observer | None = None) -> Outcome:
         """Carry out a plan; the one thing that changes the server's software.
@@ -400,7 +436,8 @@ def remediate(
         WsusFixError: see :func:`connect`, :meth:`WsusServer.plan` and :meth:`WsusServer.apply`.
     """
     # Read before anything is sent: a package nobody can read is told at once, and not by every server of a run.
-    chosen, package = read_options(options)
+    chosen = checked_options(options)
+    packages = read_packages(chosen)
     with connect(
         host,
         username=username,
@@ -414,18 +451,35 @@ def remediate(
         timeouts=timeouts,
         on_event=on_event,
     ) as server:
-        diagnosis = server.diagnose(logs=logs)
-        return server.apply(planning.plan(diagnosis, package, chosen), consent=consent, on_event=on_event)
+        return server.apply(server.plan_with(chosen, packages, logs=logs), consent=consent, on_event=on_event)
 
 
-def read_options(options: Options | None) -> tuple[Options, Package | None]:
-    """Return the options, and the package they name as read.
+@dataclass(frozen=True)
+class Packages:
+    """The packages that the options name, as read: of the update, and WSUS setup."""
+
+    update: Package | None
+    upgrade: Package | None
+
+
+def checked_options(options: Options | None) -> Options:
+    """Return the options, the usual ones for ``None``.
 
     Raises:
         UsageError: something else than options was given.
-        PackageError: the package file cannot be read.
     """
     chosen = Options() if options is None else options
     if not isinstance(chosen, Options):
         raise UsageError("options must be wsusfix.Options")
-    return chosen, None if chosen.package is None else Package.read(chosen.package)
+    return chosen
+
+
+def read_packages(options: Options) -> Packages:
+    """Read the packages that the options name.
+
+    Raises:
+        PackageError: one cannot be read.
+    """
+    paths = (options.package, options.upgrade_package)
+    update, upgrade = (None if path is None else Package.read(path) for path in paths)
+    return Packages(update, upgrade)

@@ -10,6 +10,7 @@ from typing import Final
 from packaging.version import Version
 
 from wsusfix import advisory
+from wsusfix.advisory import InstallType, Product
 from wsusfix.diagnosis import Verdict, diagnose
 from wsusfix.facts import HostFacts
 from wsusfix.results import Check, Verification
@@ -29,7 +30,8 @@ def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
     """
     diagnosis = diagnose(after)
     verdict = diagnosis.verdict
-    waiting = verdict is Verdict.EXPOSED_SP1 and after.restart.concerns(after.wsus.dll_path)
+    half = verdict is Verdict.UNKNOWN and after.wsus.product is Product.SP2
+    waiting = (verdict is Verdict.EXPOSED_SP1 or half) and after.restart.concerns(after.wsus.dll_path)
     checks = [
         Check("without the fault", not _faulty(verdict), diagnosis.why, "a product or patch level without the fault")
     ]
@@ -38,7 +40,11 @@ def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
         checks.append(_dll(after, required))
     if waiting:
         checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
-    if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED):
+    if before is not None and _serves(before) and not _serves(after):
+        checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
+    if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (
+        before is not None and _faulty(diagnose(before).verdict)
+    ):
         checks += [_service(name, after, before) for name in advisory.SERVICES]
     return Verification(
         host=after.host,
@@ -49,6 +55,11 @@ def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
         restart_pending=waiting,
         checks=tuple(checks),
     )
+
+
+def _serves(facts: HostFacts) -> bool:
+    """Whether there is a WSUS server of generation 3."""
+    return facts.wsus.present and facts.wsus.install_type is InstallType.SERVER_3
 
 
 def _faulty(verdict: Verdict) -> bool:

@@ -147,13 +147,15 @@ class Shell:
         assert extra == set(), "the answer has keys that the contract does not know"
         return dict(contract.read(answer))
 
-    def work(self, host: Host, script: str, windows: SimulatedWindows | None = None) -> Result:
+    def work(
+        self, host: Host, script: str, windows: SimulatedWindows | None = None, kind: str = "install_update"
+    ) -> Result:
         """Run the job whose script lies at *script* on the server, as SYSTEM, to its end."""
         process = host.machine.processes.start("powershell.exe", f"powershell.exe -File {script}", SYSTEM)
         windows = windows or SimulatedWindows(host.machine, process)
         windows.process = process
         try:
-            with self._put(windows, "install_update", script) as text:
+            with self._put(windows, kind, script) as text:
                 return self.run(text)
         finally:
             host.machine.processes.end(process, 0)

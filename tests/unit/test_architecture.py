@@ -29,7 +29,7 @@ FLOORS: Final = (
     ("errors", "present"),
     ("advisory", "options", "events", "scripts", "_headers"),
     ("facts", "package", "remote", "logs"),
-    ("diagnosis", "results"),
+    ("diagnosis", "results", "surroundings"),
     ("plan", "verify"),
     ("apply",),
     ("server",),

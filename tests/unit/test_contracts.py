@@ -242,10 +242,11 @@ def test_whatever_may_refuse_says_why_and_a_question_never_refuses() -> None:
         assert Refusal.NONE not in contract.refusals
     assert {name for name, contract in CONTRACTS.items() if not contract.refusals} == {
         "facts",
+        "surroundings",
         "poll_job",
         "search_logs",
         "collect_job",
-        "install_update",
+        *JOBS,
     }
 
 

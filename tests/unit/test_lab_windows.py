@@ -121,6 +121,8 @@ def job_parameters(path: str, package: Path, **changed: Any) -> dict[str, Any]:
         "still_seconds": 600,
         "event_source": "wsusfix",
         "audit": "asked by LAB\\admin",
+        "not_before": "",
+        "not_after": "",
         **changed,
     }
     CONTRACTS["install_update"].check_parameters(parameters)

@@ -9,6 +9,7 @@ import logging
 import math
 import pathlib
 import pickle
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from wsusfix.options import AUTHENTICATIONS, Connection, Credentials, Options, T
 
 PASSWORD = "hunter2 <&>!"
 SHA256 = "5a" * 32
+NIGHT = datetime(2008, 9, 6, 22, 0, tzinfo=timezone.utc)
 
 
 # --- credentials ----------------------------------------------------------------------------------------------------
@@ -220,6 +222,30 @@ def test_a_connection_is_plain_data_down_to_its_time_outs() -> None:
         ({"vouch_for_package": "yes"}, "vouch_for_package"),
         ({"accept_unverifiable_signature": None}, "accept_unverifiable_signature"),
         ({"accept_unverifiable_signature": True}, "package_sha256"),
+        ({"rtm": "reinstall"}, "rtm"),
+        ({"rtm": None}, "rtm"),
+        ({"reboot": "always"}, "reboot"),
+        ({"reboot": True}, "reboot"),
+        ({"backup": "no"}, "backup"),
+        ({"backup": 1}, "backup"),
+        ({"upgrade_package": "/srv/setup.exe"}, "upgrade_package is for rtm='upgrade'"),
+        ({"upgrade_package_sha256": SHA256}, "upgrade_package_sha256 is for rtm='upgrade'"),
+        ({"upstream_version": "3.1"}, "upstream_version is for rtm='upgrade'"),
+        ({"vouch_for_upgrade_package": True}, "vouch_for_upgrade_package is for rtm='upgrade'"),
+        ({"upgrade_beside_others": True}, "upgrade_beside_others is for rtm='upgrade'"),
+        ({"rtm": "upgrade", "upgrade_package": ""}, "upgrade_package"),
+        ({"rtm": "upgrade", "upgrade_package": 5}, "upgrade_package"),
+        ({"rtm": "upgrade", "upgrade_package_sha256": "x"}, "upgrade_package_sha256"),
+        ({"rtm": "upgrade", "upgrade_target": "SP3"}, "upgrade_target"),
+        ({"rtm": "upgrade", "vouch_for_upgrade_package": 1}, "vouch_for_upgrade_package"),
+        ({"rtm": "upgrade", "upstream_version": "latest"}, "upstream_version"),
+        ({"rtm": "upgrade", "upstream_version": "3"}, "upstream_version"),
+        ({"rtm": "upgrade", "upstream_version": 3.1}, "upstream_version"),
+        ({"not_before": "22:00"}, "not_before"),
+        ({"not_after": NIGHT.replace(tzinfo=None)}, "not_after"),
+        ({"not_before": NIGHT, "not_after": NIGHT}, "later"),
+        ({"not_before": NIGHT, "not_after": NIGHT - timedelta(hours=1)}, "later"),
+        ({"not_before": NIGHT, "not_after": NIGHT + timedelta(days=8)}, "week"),
     ],
 )
 def test_options_that_cannot_mean_anything_are_refused(changes: dict[str, Any], says: str) -> None:
@@ -236,6 +262,18 @@ def test_options_become_what_the_plan_compares_with() -> None:
     assert chosen.package == "/srv/a.exe"
     assert chosen.package_sha256 == SHA256
     assert chosen.package_arguments == ("/q", "{log}")
+
+
+def test_a_maintenance_window_is_kept_in_utc_and_in_whole_seconds() -> None:
+    oslo = timezone(timedelta(hours=2))
+    chosen = Options(not_before=NIGHT.astimezone(oslo), not_after=NIGHT + timedelta(hours=3, microseconds=7))
+    assert (chosen.not_before, chosen.not_after) == (NIGHT, NIGHT + timedelta(hours=3))
+    assert chosen.to_dict()["not_before"] == "2008-09-06T22:00:00+00:00"
+
+
+def test_an_upgrade_without_a_backup_has_to_be_said_and_is_shown() -> None:
+    assert Options(rtm="upgrade").backup is None
+    assert str(Options(rtm="upgrade", backup=False)) == "rtm = upgrade\nbackup = False"
 
 
 def test_no_arguments_at_all_are_something_else_than_the_usual_ones() -> None:

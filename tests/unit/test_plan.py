@@ -410,7 +410,7 @@ def test_a_wrong_plan_would_be_noticed() -> None:
 
 def test_the_ordinary_plan_installs_and_says_everything_a_person_consents_to() -> None:
     made = builders.plan()
-    (step,) = made.steps
+    step = builders.install_step(made)
     text = str(made)
     for words in (
         "wsus01: exposed_sp1",
@@ -438,15 +438,15 @@ def test_the_ordinary_plan_installs_and_says_everything_a_person_consents_to() -
     ],
 )
 def test_every_kind_of_package_has_its_silent_command(kind: PackageKind, program: str, arguments: str) -> None:
-    (step,) = builders.plan(given=package(kind=kind)).steps
+    step = builders.install_step(builders.plan(given=package(kind=kind)))
     assert (step.command.program, step.command.arguments) == (program, arguments)
     assert step.command.arguments in str(step)
 
 
 def test_the_operators_own_arguments_take_the_place_of_the_usual_ones() -> None:
-    (step,) = builders.plan(Options(package_arguments=("/quiet", "a b"))).steps
+    step = builders.install_step(builders.plan(Options(package_arguments=("/quiet", "a b"))))
     assert step.command.arguments == '/quiet "a b"'
-    (step,) = builders.plan(Options(package_arguments=())).steps
+    step = builders.install_step(builders.plan(Options(package_arguments=())))
     assert step.command.arguments == ""
 
 
@@ -463,7 +463,7 @@ def test_arguments_that_cannot_be_a_command_line_block_the_plan() -> None:
 
 def test_an_unverifiable_signature_goes_into_the_step_and_is_warned_of() -> None:
     made = builders.plan(Options(package_sha256=SHA256, accept_unverifiable_signature=True))
-    assert made.steps[0].accept_unverifiable_signature
+    assert builders.install_step(made).accept_unverifiable_signature
     assert any("cannot verify" in warning for warning in made.warnings)
 
 

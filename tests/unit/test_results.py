@@ -20,11 +20,12 @@ from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
 from wsusfix.logs import ClientFinding, FileKind, LogProblem, LogReport, MachineLogs, Pair, ServerFinding, correlate
 from wsusfix.logs import LogFile as LogThatWasRead
 from wsusfix.options import Connection, Options
+from wsusfix.plan import InstallUpdate
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
 from wsusfix.remote.upload import Upload
 from wsusfix.report import HostResult, Run
-from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus
+from wsusfix.results import Check, DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus
 from wsusfix.scripts.contracts import JobPhase, JobStatus
 
 HOSTILE = "<script>\x1b[2J\nFORGED\u202e" + "x" * 5000
@@ -33,8 +34,14 @@ HOSTILE = "<script>\x1b[2J\nFORGED\u202e" + "x" * 5000
 def _one_of_each() -> list[Presentable]:
     facts = builders.facts(job_id="0123456789ab", job_status="running", neighbours="configmgr")
     planned, blocked = builders.plan(), builders.plan(administrator=False)
+    install = planned.steps[0]
+    assert isinstance(install, InstallUpdate)
+    upgrade = builders.upgrade_plan(Options(rtm="upgrade", reboot="if-needed"))
+    around = builders.around()
+    cut = builders.plan(job_id="0123456789ab", job_kind="upgrade", job_status="interrupted", job_phase="installing")
     assert facts.wsus.database is not None
     assert facts.job is not None
+    assert around.database is not None
     step = JobStep(1, JobPhase.STARTED, "2008-09-02T10:01:00Z", {"pid": "1204"})
     log = LogFile("job.log", 2048, "1a" * 32)
     began = datetime(2008, 9, 2, 10, tzinfo=timezone.utc)
@@ -58,9 +65,16 @@ def _one_of_each() -> list[Presentable]:
         planned.diagnosis,
         planned.diagnosis.evidence[0],
         planned.basis,
-        planned.steps[0],
-        planned.steps[0].package,
-        planned.steps[0].command,
+        install,
+        install.package,
+        install.command,
+        *upgrade.steps[:4],
+        cut.steps[0],
+        around,
+        around.database,
+        around.sites[0],
+        around.drives[0],
+        DatabaseBackup("C:\\Windows\\wsusfix-backup\\0123456789ab\\SUSDB.bak", 1_000_000),
         blocked.blocked[0],
         builders.verification(),
         builders.check(),

@@ -200,6 +200,8 @@ def test_a_package_is_uploaded_and_installed_while_nobody_is_connected(lab: Lab)
                 "still_seconds": 600,
                 "event_source": "wsusfix",
                 "audit": "",
+                "not_before": "",
+                "not_after": "",
             },
             start_seconds=60,
         )

@@ -27,6 +27,7 @@ import pytest
 from spnego._ntlm_raw.crypto import ntowfv1
 
 import wsusfix
+from tests import builders
 from tests.wire.servers import ACCOUNT, Asked, answering, fault, instead, nothing_left, raw, reach, serving, session
 from wsusfix import report
 from wsusfix.cli import main
@@ -196,7 +197,7 @@ def test_a_whole_road_and_a_log_on_that_fails_show_the_password_nowhere(
         everything.add("server", repr(server), str(server), repr(server._session))
         diagnosis = server.diagnose()
         plan = server.plan(options)
-        server.upload(plan.steps[0].package.path, on_event=events.append)
+        server.upload(builders.install_step(plan).package.path, on_event=events.append)
         server.cleanup()
         host.faults.stale_encryption()
         outcome = server.apply(plan, consent=True, on_event=events.append)

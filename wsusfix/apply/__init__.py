@@ -13,13 +13,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wsusfix import scripts
+from wsusfix.apply.backup import BackUpWork
 from wsusfix.apply.install import InstallWork
+from wsusfix.apply.restart import RestartWork, StartServicesWork
+from wsusfix.apply.upgrade import CheckWork, UpgradeWork
 from wsusfix.apply.working import Site, Work, explained, last_phase
 from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
 from wsusfix.options import Timeouts
-from wsusfix.plan import Basis, InstallUpdate, Plan, Step
+from wsusfix.plan import (
+    BackUpDatabase,
+    Basis,
+    CheckPrerequisites,
+    InstallUpdate,
+    Plan,
+    Restart,
+    StartServices,
+    Step,
+    UpgradeServicePack,
+)
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job, Left
@@ -69,6 +82,16 @@ def _work(step: Step, site: Site) -> Work[Any]:
     match step:
         case InstallUpdate():
             return InstallWork(step, site)
+        case CheckPrerequisites():
+            return CheckWork(step, site)
+        case BackUpDatabase():
+            return BackUpWork(step, site)
+        case UpgradeServicePack():
+            return UpgradeWork(step, site)
+        case Restart():
+            return RestartWork(step, site)
+        case StartServices():
+            return StartServicesWork(step, site)
 
 
 @dataclass
@@ -105,6 +128,9 @@ class _Road:
                 phase="apply",
             )
         told = _Told(after=before)
+        if first is None and before.staging.leftovers:
+            # Setup's logs come back before anything is cleaned up, whoever has run it.
+            told.logs_kept = self._kept(before, told)
         stop = ""
         for number, work in enumerate(works):
             if stop:
@@ -116,7 +142,8 @@ class _Road:
             else:
                 joined = before.job if number == first else None
                 self._step(work, told, joined)
-                stop = self._stop(told, works[first] if first is not None else None, before, bool(changes))
+                following = works[number + 1] if number + 1 < len(works) else None
+                stop = self._stop(told, works[first] if first is not None else None, before, bool(changes), following)
         return self._outcome(before, told)
 
     def _joins(self, works: Sequence[Work[Any]], before: HostFacts) -> int | None:
@@ -142,11 +169,21 @@ class _Road:
         planned = self._plan.diagnosis.facts.job
         return planned is not None and planned.active and planned.job_id == job.job_id
 
-    def _stop(self, told: _Told, joined: Work[Any] | None, before: HostFacts, changed: bool) -> str:
+    def _stop(
+        self,
+        told: _Told,
+        joined: Work[Any] | None,
+        before: HostFacts,
+        changed: bool,
+        following: Work[Any] | None,
+    ) -> str:
         """Say why no further step is begun, ``""`` when the road goes on."""
         last = told.steps[-1]
         if last.status is StepStatus.FAILED:
             return f"{last.step} failed"
+        waits = told.after.restart.concerns(told.after.wsus.dll_path)
+        if waits and following is not None and not isinstance(following, RestartWork):
+            return "the server waits for a restart: restart it, then run again"
         if joined is not None and changed and not (before.job is not None and self._ran_when_planned(before.job)):
             # Somebody else began that job, on a server that is not the one that was planned for.
             return "the server is no longer as the plan found it: plan again"
@@ -188,11 +225,12 @@ class _Road:
         if joined is None and (why := work.reached(before)):
             told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))
             return
-        job = self._follow(joined.job_id if joined is not None else self._start(work, before))
-        # One that never began left nothing, and is cleared away already.
-        left = Left(log_tail="", logs=()) if job.status is JobStatus.NEVER_STARTED else self._site.collect(job)
+        job = self._follow(joined.job_id if joined is not None else self._start(work, before), before)
+        left = None if work.settles_first else self._collected(job)
         self._site.tell(PhaseBegun(self._site.host, "verify"))
         told.after, told.verification = work.settle(job, before)
+        if work.settles_first:
+            left = self._collected(job)
         ended = explained(work.ended(job, told.verification), told.after)
         told.evidence.append(work.evidence(job, before, left))
         told.logs_kept = told.logs_kept and left is not None
@@ -210,6 +248,10 @@ class _Road:
             )
         )
 
+    def _collected(self, job: Job) -> Left | None:
+        # One that never began left nothing, and is cleared away already.
+        return Left(log_tail="", logs=()) if job.status is JobStatus.NEVER_STARTED else self._site.collect(job)
+
     def _start(self, work: Work[Any], before: HostFacts) -> str:
         site = self._site
         parameters = work.parameters(before)
@@ -221,13 +263,13 @@ class _Road:
             site.tell(Note(site.host, "job", "another controller was quicker: joining its job"))
         return started.job_id
 
-    def _follow(self, job_id: str) -> Job:
+    def _follow(self, job_id: str, before: HostFacts) -> Job:
         """Wait for the job's end.  One that does not begin in time is given up for good, so that it never does."""
         site = self._site
-        job = jobs.follow(site.session, job_id, site.timeouts, site.tell)
+        job = site.follow(job_id, before)
         if job.status is JobStatus.NEVER_STARTED and not self._give_up():
             # It began in the last moment.
-            job = jobs.follow(site.session, job_id, site.timeouts, site.tell)
+            job = site.follow(job_id, before)
         return job
 
     def _give_up(self) -> bool:
@@ -271,6 +313,7 @@ class _Road:
             before=before.wsus.dll_version,
             after=told.after.wsus.dll_version,
             notes=tuple(self._site.notes),
+            backup=self._site.backup,
         )
 
 

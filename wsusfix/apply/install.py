@@ -10,21 +10,18 @@ from typing import Any, Final
 
 from wsusfix import advisory
 from wsusfix.apply.working import (
-    EVENT_SOURCE,
     NEVER_BEGAN,
     Ended,
     Work,
     exit_code_of,
     last_phase,
     missing_services,
+    package_failure,
 )
 from wsusfix.errors import RefusedByServerError
-from wsusfix.events import PhaseBegun
 from wsusfix.facts import HostFacts
-from wsusfix.options import whole_seconds
 from wsusfix.plan import InstallUpdate
 from wsusfix.remote.job import Job, Left
-from wsusfix.remote.upload import upload
 from wsusfix.results import JobEvidence, StepStatus, Verification
 from wsusfix.scripts.contracts import INSTALL_UPDATE, JobPhase, JobReason, JobStatus
 
@@ -36,33 +33,18 @@ class InstallWork(Work[InstallUpdate]):
 
     kind = INSTALL_UPDATE.name
 
+    def reached(self, facts: HostFacts) -> str:
+        """Nothing is to be done where the DLL is the fixed one already."""
+        version = facts.wsus.dll_version
+        return f"the DLL is {version} already" if version is not None and version >= advisory.FIXED_DLL else ""
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Upload the package, and say what is to be run and what proves success."""
-        site, step, package = self.site, self.step, self.step.package
-        site.tell(PhaseBegun(site.host, "upload", package.name))
-        uploaded = upload(
-            site.session,
-            package.path,
-            sha256=package.sha256,
-            size=package.size,
-            reserve=advisory.STAGING_RESERVE,
-            timeouts=site.timeouts,
-            on_event=site.tell,
-        )
+        step = self.step
         return {
-            "package": uploaded.path,
-            "package_sha256": package.sha256,
-            "program": step.command.program,
-            "arguments": step.command.arguments,
+            **self.site.package_parameters(before, step.package, step.command, step.accept_unverifiable_signature),
             "dll": before.wsus.dll_path,
             "required_version": str(advisory.FIXED_DLL),
-            "roots": list(advisory.MICROSOFT_ROOTS),
-            "accept_unverifiable": step.accept_unverifiable_signature,
-            "signature_seconds": whole_seconds(site.timeouts.signature),
-            "busy_seconds": whole_seconds(site.timeouts.busy),
-            "still_seconds": whole_seconds(site.timeouts.still),
-            "event_source": EVENT_SOURCE,
-            "audit": site.audit(before, f"package SHA-256 {package.sha256}"),
             "rename_key": advisory.RENAME_KEY,
             "rename_value": advisory.RENAME_VALUE,
         }
@@ -127,8 +109,6 @@ def _ended(job: Job, verification: Verification) -> Ended:
 
 
 def _finished(job: Job, verification: Verification) -> Ended:
-    detail = job.value("detail")
-    told = f": {detail}" if detail else ""
     match job.reason:
         case JobReason.DONE:
             return _by_exit_code(job, verification)
@@ -137,30 +117,8 @@ def _finished(job: Job, verification: Verification) -> Ended:
         case _ if verification.ok and not job.value("exit_code"):
             # Quicker, and perhaps has cleared away what this job was to run.
             return _SOMEBODY_ELSE
-        case JobReason.PACKAGE_MISSING:
-            return Ended(StepStatus.FAILED, f"the package vanished from the server{told}", "run again")
-        case JobReason.PACKAGE_CHANGED:
-            return Ended(
-                StepStatus.FAILED,
-                f"the package on the server is no longer the one that was uploaded{told}",
-                "somebody altered it: find out who before you run again",
-            )
-        case JobReason.SIGNATURE_INVALID:
-            return Ended(StepStatus.FAILED, f"the package's signature is not valid{told}", "use the original package")
-        case JobReason.SIGNATURE_UNVERIFIABLE:
-            return Ended(
-                StepStatus.FAILED,
-                f"the server could not verify the package's signature{told}",
-                "in a closed network, pin package_sha256 and say accept_unverifiable_signature",
-            )
-        case JobReason.INSTALLER_BUSY:
-            return Ended(
-                StepStatus.FAILED, f"another installation ran all the time{told}", "let it end, then run again"
-            )
-        case JobReason.NOT_LAUNCHED:
-            return Ended(StepStatus.FAILED, f"the installer could not be started{told}", "use the original package")
-        case JobReason.BROKEN | None:
-            return Ended(StepStatus.FAILED, f"the job broke off{told}", "look at the evidence, then run again")
+        case _:
+            return package_failure(job)
 
 
 def _by_exit_code(job: Job, verification: Verification) -> Ended:

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
-from wsusfix import advisory
+from wsusfix import advisory, scripts
 from wsusfix.errors import DeadlineError, NotReachedError, ScriptError, WsusFixError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts
-from wsusfix.options import Timeouts
+from wsusfix.options import Timeouts, whole_seconds
+from wsusfix.package import Command, Package
 from wsusfix.plan import Plan, Step
 from wsusfix.present import bytes_text
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Cleanup, Job, Left
-from wsusfix.results import Check, JobEvidence, StepStatus, Verification
-from wsusfix.scripts.contracts import JobPhase
+from wsusfix.remote.upload import upload
+from wsusfix.results import Check, DatabaseBackup, JobEvidence, StepStatus, Verification
+from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
 from wsusfix.verify import SERVICE_CHECK, verify
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_SOURCE",
     "NEVER_BEGAN",
+    "WINDOW_OVER",
     "Ended",
     "Site",
     "Work",
@@ -39,6 +42,9 @@ __all__ = [
     "explained",
     "last_phase",
     "missing_services",
+    "never_began",
+    "package_failure",
+    "stopped_services",
 ]
 
 #: Under this name the jobs write into the server's Application event log.
@@ -66,6 +72,13 @@ NEVER_BEGAN: Final = Ended(
 )
 
 
+WINDOW_OVER: Final = Ended(
+    StepStatus.FAILED,
+    "the maintenance window was over, and nothing was begun",
+    "give a later not_after, then run again",
+)
+
+
 @dataclass
 class Site:
     """One server being worked on: the plan, the session, how to look at it anew, and what there is to note."""
@@ -76,17 +89,82 @@ class Site:
     timeouts: Timeouts
     tell: Observer
     notes: list[str] = field(default_factory=list)
+    #: The backup that was made on this road, and whether setup has asked for a restart.
+    backup: DatabaseBackup | None = None
+    restart_asked: bool = False
 
     @property
     def host(self) -> str:
         """The name the server is asked by."""
         return self.plan.host
 
+    def window(self) -> dict[str, str]:
+        """Return the maintenance window as every job takes it."""
+        plan = self.plan
+        return {
+            name: "" if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+            for name, moment in (("not_before", plan.not_before), ("not_after", plan.not_after))
+        }
+
+    def seconds_to_window(self, before: HostFacts) -> float:
+        """Return how long a job will wait for the maintenance window, by the server's own clock."""
+        opens = self.plan.not_before
+        return 0.0 if opens is None else max(0.0, (opens - before.clock).total_seconds())
+
+    def common(self, before: HostFacts, more: str = "") -> dict[str, Any]:
+        """Return the parameters that every job takes."""
+        return {**self.window(), "event_source": EVENT_SOURCE, "audit": self.audit(before, more)}
+
+    def upload(self, package: Package) -> str:
+        """Bring a package to the server and return its path there."""
+        self.tell(PhaseBegun(self.host, "upload", package.name))
+        return upload(
+            self.session,
+            package.path,
+            sha256=package.sha256,
+            size=package.size,
+            reserve=advisory.STAGING_RESERVE,
+            timeouts=self.timeouts,
+            on_event=self.tell,
+        ).path
+
+    def package_parameters(self, before: HostFacts, package: Package, command: Command, accept: bool) -> dict[str, Any]:
+        """Upload the package, and return the parameters that every job takes which runs one.
+
+        Args:
+            before: the facts before the job.
+            package: to be run.
+            command: how it is run.
+            accept: whether a signature that the server cannot verify is accepted.
+        """
+        return {
+            **self.common(before, f"package SHA-256 {package.sha256}"),
+            "package": self.upload(package),
+            "package_sha256": package.sha256,
+            "program": command.program,
+            "arguments": command.arguments,
+            "roots": list(advisory.MICROSOFT_ROOTS),
+            "accept_unverifiable": accept,
+            "signature_seconds": whole_seconds(self.timeouts.signature),
+            "busy_seconds": whole_seconds(self.timeouts.busy),
+            "still_seconds": whole_seconds(self.timeouts.still),
+        }
+
     def audit(self, before: HostFacts, more: str = "") -> str:
         """Say who asked for what, for the server's event log."""
         session = before.session
         asked = f"asked by {session.account} ({session.sid}, {session.authentication}); plan {self.plan.digest}"
         return f"{asked}; {more}" if more else asked
+
+    def follow(self, job_id: str, before: HostFacts) -> Job:
+        """Wait for a job's end; the time until its maintenance window opens comes on top of what it may take."""
+        patience = self.timeouts.job + self.seconds_to_window(before)
+        return jobs.follow(self.session, job_id, self.timeouts, self.tell, patience=patience)
+
+    def run_job(self, kind: str, parameters: Mapping[str, Any], before: HostFacts) -> Job:
+        """Run a small job beside the steps of the plan, and wait for its end."""
+        started = jobs.start(self.session, scripts.compose(kind), parameters, self.timeouts)
+        return self.follow(started.job_id, before)
 
     def collect(self, job: Job) -> Left | None:
         """Bring back the logs; ``None`` when they cannot be read, and then they stay where they are."""
@@ -168,7 +246,7 @@ class Site:
             else:
                 verification = verify(after, before)
                 unsettled = waits is not None and waits(verification)
-                if not (unsettled or missing_services(verification)) or time.monotonic() + pause > deadline:
+                if not (unsettled or stopped_services(verification)) or time.monotonic() + pause > deadline:
                     return after, verification
                 self.tell(Note(self.host, "verify", "not settled yet, looking again"))
             time.sleep(pause)
@@ -188,6 +266,8 @@ class Work(abc.ABC, Generic[S]):
 
     #: Name of the job's script, which is the job's kind.
     kind: ClassVar[str]
+    #: Whether its logs are brought back only when the server has settled, for it may be gone for a while before.
+    settles_first: ClassVar[bool] = False
 
     def __init__(self, step: S, site: Site) -> None:
         self.step, self.site = step, site
@@ -234,10 +314,57 @@ def exit_code_of(job: Job) -> int | None:
     return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 12 else None
 
 
+def never_began(job: Job) -> bool:
+    """Whether a job was given up before it began."""
+    return job.status is JobStatus.NEVER_STARTED or (job.last is not None and job.last.phase is JobPhase.ABANDONED)
+
+
+def stopped_services(verification: Verification) -> tuple[Check, ...]:
+    """Return the services that ran before and do not now, whatever else is wrong."""
+    return tuple(
+        check
+        for check in verification.checks
+        if check.decides and not check.ok and check.name.startswith(SERVICE_CHECK)
+    )
+
+
 def missing_services(verification: Verification) -> tuple[Check, ...]:
     """Return the services that ran before and do not now, where nothing else is wrong."""
     wrong = tuple(check for check in verification.checks if check.decides and not check.ok)
     return wrong if all(check.name.startswith(SERVICE_CHECK) for check in wrong) else ()
+
+
+def package_failure(job: Job) -> Ended:
+    """Say why a job did not run its package to the end."""
+    detail = job.value("detail")
+    told = f": {detail}" if detail else ""
+    match job.reason:
+        case JobReason.PACKAGE_MISSING:
+            return Ended(StepStatus.FAILED, f"the package vanished from the server{told}", "run again")
+        case JobReason.PACKAGE_CHANGED:
+            return Ended(
+                StepStatus.FAILED,
+                f"the package on the server is no longer the one that was uploaded{told}",
+                "somebody altered it: find out who before you run again",
+            )
+        case JobReason.SIGNATURE_INVALID:
+            return Ended(StepStatus.FAILED, f"the package's signature is not valid{told}", "use the original package")
+        case JobReason.SIGNATURE_UNVERIFIABLE:
+            return Ended(
+                StepStatus.FAILED,
+                f"the server could not verify the package's signature{told}",
+                "in a closed network, pin package_sha256 and say accept_unverifiable_signature",
+            )
+        case JobReason.INSTALLER_BUSY:
+            return Ended(
+                StepStatus.FAILED, f"another installation ran all the time{told}", "let it end, then run again"
+            )
+        case JobReason.NOT_LAUNCHED:
+            return Ended(StepStatus.FAILED, f"the installer could not be started{told}", "use the original package")
+        case JobReason.WINDOW_OVER:
+            return WINDOW_OVER
+        case _:
+            return Ended(StepStatus.FAILED, f"the job broke off{told}", "look at the evidence, then run again")
 
 
 def explained(ended: Ended, after: HostFacts) -> Ended:

@@ -10,6 +10,7 @@ import contextlib
 import enum
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -178,12 +179,13 @@ OPEN: Final = Security(ADMINISTRATORS, _BOTH | {USERS, EVERYONE}, _BOTH | {USERS
 
 @dataclass
 class File:
-    """A file: its name as written, its bytes, and the numeric file version of its resource, if it has one."""
+    """A file: its name as written, its bytes, the numeric file version of its resource, if any, and when it changed."""
 
     name: str
     data: bytearray
     version: str | None = None
     locks: int = 0
+    written: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -269,6 +271,11 @@ class FileSystem:
         """Length of the file *path* in bytes."""
         found = self._find(path)
         return len(found.data) if isinstance(found, File) else None
+
+    def written(self, path: str) -> float | None:
+        """When the file *path* was last written, in seconds since 1970."""
+        found = self._find(path)
+        return found.written if isinstance(found, File) else None
 
     def version(self, path: str) -> str | None:
         """File version of *path*: ``""`` when it has none, ``None`` when there is no file."""
@@ -361,6 +368,7 @@ class FileSystem:
             found = self._changeable(path)
             self._take(path, len(data))
             found.data += data
+            found.written = time.time()
 
     def replace(self, path: str, data: bytes, version: str | None = None) -> None:
         """Write the file *path* anew, whatever was there."""
@@ -379,7 +387,7 @@ class FileSystem:
             self._take(target, len(moved.data))
             self._take(source, -len(moved.data))
             del old.children[old_name.lower()]
-            parent.children[name.lower()] = File(name, moved.data, moved.version)
+            parent.children[name.lower()] = File(name, moved.data, moved.version, written=moved.written)
             return True
 
     def remove_file(self, path: str) -> bool:

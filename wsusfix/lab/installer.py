@@ -15,7 +15,7 @@ from typing import Final
 
 from wsusfix import advisory
 from wsusfix.advisory import ExitMeaning
-from wsusfix.lab import packages
+from wsusfix.lab import packages, setup
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.scheduler import SYSTEM, Process
 from wsusfix.lab.windows import Machine, time_text
@@ -111,7 +111,7 @@ class Installer:
         started = time_text(machine.now())
         code: int | None = None
         try:
-            code = self._install(machine, process, order, data)
+            code = self._install(machine, process, order, data, arguments)
             self._write_log(machine, order, code)
             return code
         finally:
@@ -127,7 +127,7 @@ class Installer:
                 )
             )
 
-    def _install(self, machine: Machine, process: Process, order: _Order, data: bytes | None) -> int:
+    def _install(self, machine: Machine, process: Process, order: _Order, data: bytes | None, arguments: str) -> int:
         if not order.package:
             return _BAD_COMMAND_LINE
         control = packages.read_control(data or b"")
@@ -145,7 +145,10 @@ class Installer:
             machine.files.create(unpacked, data)
         except WindowsError_:
             return _FATAL
-        process.pause(machine.install_seconds if control.seconds is None else control.seconds)
+        seconds = machine.install_seconds if control.seconds is None else control.seconds
+        if control.setup:
+            return setup.run(machine, self._wsus, process, control, arguments, seconds)
+        process.pause(seconds)
         machine.files.remove_file(unpacked)
         if control.arch != machine.architecture:
             return _WRONG_PLATFORM

@@ -26,6 +26,7 @@ from pypsrp._utils import get_pwsh_script
 from wsusfix import advisory
 from wsusfix.lab import behaviours, packages
 from wsusfix.lab.accounts import Account, Accounts
+from wsusfix.lab.database import Backup, Database
 from wsusfix.lab.engine import Engine, EngineError, EnginePlugin
 from wsusfix.lab.faults import Faults
 from wsusfix.lab.filesystem import (
@@ -45,7 +46,7 @@ from wsusfix.lab.installer import Installation, Installer
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall, TerminatingError
 from wsusfix.lab.scheduler import Process, ProcessEnded, Task
 from wsusfix.lab.update_logs import ENCODINGS, AgentProgram, ServerLog, UpdateAgent
-from wsusfix.lab.windows import LogEntry, Machine, SimulatedWindows, System, time_text
+from wsusfix.lab.windows import LogEntry, Machine, SimulatedWindows, Site, System, time_text
 from wsusfix.lab.wsus import DATABASES, GENERATIONS, Wsus
 from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, ContractError, JobPhase
 
@@ -228,6 +229,28 @@ class HostFaults(Faults):
         """Let somebody else's installation run."""
         self._machine.foreign_installer = True
 
+    def backup_fails(self, how: str = "refused") -> None:
+        """Let the next backups of the database fail.
+
+        Args:
+            how: they are ``"refused"``, are ``"damaged"`` when read back, or the database is ``"unreachable"``.
+
+        Raises:
+            ValueError: *how* is none of these.
+        """
+        if how not in ("refused", "damaged", "unreachable"):
+            raise ValueError(f"a backup is refused, damaged or unreachable, not {how!r}")
+        if self._machine.database is not None:
+            self._machine.database.fails = how
+
+    def service_stuck(self, name: str) -> None:
+        """Let a service neither start nor stop."""
+        self._machine.stuck_services.add(name)
+
+    def restart_refused(self) -> None:
+        """Let Windows refuse every order to restart."""
+        self._machine.restarts = False
+
     def disk_full(self, *, free: int = 0) -> None:
         """Leave only so many bytes free on the system drive."""
         drive = self._machine.files.drive("C:\\")
@@ -274,6 +297,10 @@ class HostFaults(Faults):
         self._machine.installer_hangs = self._machine.foreign_installer = False
         self._machine.signature = None
         self._machine.signature_stalls = False
+        self._machine.stuck_services.clear()
+        self._machine.restarts = True
+        if self._machine.database is not None:
+            self._machine.database.fails = ""
         if self._free is not None:
             self._machine.files.drive("C:\\").free = self._free
             self._free = None
@@ -407,6 +434,31 @@ class Host:
     def dll_version(self) -> str | None:
         """File version of the DLL that is the proof, as it lies there now; ``None`` without a WSUS server."""
         return self._wsus.dll_version
+
+    @property
+    def wsus_version(self) -> str | None:
+        """``VersionString`` of the registry, as it stands there now; ``None`` without WSUS."""
+        return self._wsus.version
+
+    @property
+    def database(self) -> Database:
+        """The database of WSUS: its place, its options, and whoever is connected; change it as you like."""
+        return self._wsus.database
+
+    @property
+    def backups(self) -> tuple[Backup, ...]:
+        """The backups of the database that lie on the server, in the order in which they were written."""
+        return self._wsus.database.backups
+
+    @property
+    def stopped_services(self) -> tuple[str, ...]:
+        """Names of the services that do not run."""
+        return tuple(name for name, state in self._machine.services.items() if state != "running")
+
+    @property
+    def sites(self) -> list[Site]:
+        """The sites of IIS."""
+        return self._machine.sites
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -875,6 +927,22 @@ class Lab:
         # A folder for each, so that one of the same name does not take the place of an earlier one.
         folder = self._folder / str(next(self._numbers))
         return packages.write_stand_in(folder, name, arch=arch, size=size, exit_code=exit_code, **more)
+
+    def setup_package(
+        self, name: str | None = None, *, target: str = "3.0 SP1", arch: str = "x64", size: int = 1 << 20, **more: Any
+    ) -> Path:
+        """Write a stand-in of WSUS setup for a service pack on the local disk; it is gone with the lab.
+
+        Args:
+            name: of the file; ``None`` for Microsoft's own.
+            target: "3.0 SP1" or "3.0 SP2".
+            arch: processor that it is for.
+            size: in bytes.
+            more: as :func:`wsusfix.lab.packages.write_stand_in` takes it, ``exit_code`` and ``removes`` among them.
+        """
+        usual = advisory.UPGRADES[_one_of("target", target, advisory.UPGRADES)].packages
+        name = usual[advisory.Architecture(arch)] if name is None else name
+        return self.package(name, arch=arch, size=size, setup=target, **more)
 
     def close(self) -> None:
         """End all servers and remove the packages; again is allowed."""

@@ -46,6 +46,9 @@ class Control:
         names_update: whether its metadata names KB954960.
         seconds: how long its installer takes; ``None`` leaves it to the lab.
         signature: how its signature is found; always ``"invalid"`` when it is not :attr:`intact`.
+        setup: of WSUS setup the service pack that it brings, by its name in ``advisory.UPGRADES``; else ``""``.
+        prerequisites: exit code with which setup ends where it only checks its prerequisites.
+        removes: whether a setup that fails, or is cut off, leaves no WSUS behind.
         intact: whether not a byte has changed since it was written.
     """
 
@@ -55,6 +58,9 @@ class Control:
     names_update: bool
     seconds: float | None
     signature: Signature
+    setup: str = ""
+    prerequisites: int = 0
+    removes: bool = False
     intact: bool = True
 
 
@@ -71,6 +77,10 @@ def write_stand_in(
     seconds: float | None = None,
     file_version: str = str(advisory.FIXED_DLL),
     linked_at: datetime | None = None,
+    setup: str = "",
+    says_setup: bool = True,
+    prerequisites: int = 0,
+    removes: bool = False,
 ) -> Path:
     """Write a stand-in of exactly *size* bytes and return its path.
 
@@ -88,6 +98,10 @@ def write_stand_in(
         seconds: how long the lab's installer takes.
         file_version: four numbers with points between them, for a program.
         linked_at: link time of a program, creation time of the others; the day of the re-release by default.
+        setup: makes it a setup of WSUS that brings this service pack, one of ``advisory.UPGRADES``.
+        says_setup: whether a setup's metadata say that it is one.
+        prerequisites: exit code of a setup that only checks them.
+        removes: whether a setup that fails leaves no WSUS behind.
 
     Raises:
         ValueError: an argument that cannot mean anything, such as too small a size.
@@ -106,11 +120,18 @@ def write_stand_in(
         names_update=names_update,
         seconds=seconds,
         signature=signature,
+        setup=setup,
+        prerequisites=prerequisites,
+        removes=removes,
     )
+    if setup and (setup not in advisory.UPGRADES or control.kind is not PackageKind.EXE):
+        raise ValueError(f"setup is a program for one of {', '.join(advisory.UPGRADES)}, not {setup!r}")
+    if setup:
+        file_version = advisory.VERSION_STRINGS[setup]
     moment = linked_at or datetime.combine(advisory.REVISED_PACKAGES, time(12), timezone.utc)
     if moment.tzinfo is None or not 0 <= moment.timestamp() < 1 << 32:
         raise ValueError(f"linked_at must be a time of a known zone between 1970 and 2106, not {moment}")
-    head = _head(control, file_version, moment)
+    head = _head(control, file_version, moment, says_setup=says_setup)
     fields = _fields(control)
     least = len(head) + len(_line(fields, ""))
     if size < least:
@@ -157,9 +178,11 @@ def _kind(name: str, kind: PackageKind | str | None) -> PackageKind:
     return wanted
 
 
-def _head(control: Control, file_version: str, moment: datetime) -> bytes:
+def _head(control: Control, file_version: str, moment: datetime, *, says_setup: bool) -> bytes:
     """Return the part of a stand-in that readers of packages look at."""
-    named = f" for KB{advisory.UPDATE_KB}" if control.names_update else ""
+    named = f" for KB{advisory.UPDATE_KB}" if control.names_update and not control.setup else ""
+    if control.setup and says_setup:
+        named = f" for setup of {advisory.SETUP_NAME} {control.setup}"
     text = f"wsusfix lab stand-in{named} - not a Microsoft update"
     if control.kind is PackageKind.EXE:
         return _program(control.arch, text, file_version, moment)
@@ -181,11 +204,25 @@ def _control(fields: Mapping[str, object], *, intact: bool) -> Control:
         raise TypeError("exit_code is a number, names_update true or false")
     if seconds is not None and not isinstance(seconds, (int, float)):
         raise TypeError("seconds is a number")
+    setup, prerequisites, removes = fields["setup"], fields["prerequisites"], fields["removes"]
+    if not isinstance(setup, str) or not isinstance(prerequisites, int) or not isinstance(removes, bool):
+        raise TypeError("setup is a text, prerequisites a number, removes true or false")
     known: tuple[Signature, ...] = get_args(Signature)
     found = known[known.index(signature)] if signature in known else None
     if found is None:
         raise ValueError("an unknown signature")
-    return Control(arch, exit_code, kind, names_update, seconds, found if intact else "invalid", intact)
+    return Control(
+        arch,
+        exit_code,
+        kind,
+        names_update,
+        seconds,
+        found if intact else "invalid",
+        setup,
+        prerequisites,
+        removes,
+        intact,
+    )
 
 
 def _canonical(fields: Mapping[str, object]) -> bytes:

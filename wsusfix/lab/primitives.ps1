@@ -337,6 +337,86 @@ function Write-ApplicationLog {
     return (Invoke-Simulated 'write_application_log' @{ source = $Source; text = $Text; failed = $Failed })
 }
 
+function Get-DatabaseState {
+    param([string] $Server, [string] $Database, [int] $Seconds)
+    return (Invoke-Simulated 'get_database_state' @{ server = $Server; database = $Database; seconds = $Seconds })
+}
+
+function Get-DatabaseConnections {
+    param([string] $Server, [string] $Database, [int] $Seconds)
+    $found = Invoke-Simulated 'get_database_connections' @{ server = $Server; database = $Database; seconds = $Seconds }
+    foreach ($connection in $found) {
+        $connection
+    }
+}
+
+function Save-Database {
+    param([string] $Server, [string] $Database, [string] $Path, [int] $Seconds)
+    [void] (Invoke-Simulated 'save_database' @{ server = $Server; database = $Database; path = $Path; seconds = $Seconds })
+}
+
+function Test-DatabaseBackup {
+    param([string] $Server, [string] $Path, [int] $Seconds)
+    [void] (Invoke-Simulated 'test_database_backup' @{ server = $Server; path = $Path; seconds = $Seconds })
+}
+
+function Get-ProcessOwner {
+    param([int] $ProcessId)
+    return (Invoke-Simulated 'get_process_owner' @{ process_id = $ProcessId })
+}
+
+function Get-ProcessName {
+    param([int] $ProcessId)
+    return (Invoke-Simulated 'get_process_name' @{ process_id = $ProcessId })
+}
+
+function New-SharedFolder {
+    param([string] $Path, [string] $Sid)
+    [void] (Invoke-Simulated 'new_shared_folder' @{ path = $Path; sid = $Sid })
+}
+
+function Get-DependentServices {
+    param([string] $Name)
+    foreach ($service in (Invoke-Simulated 'get_dependent_services' @{ name = $Name })) {
+        $service
+    }
+}
+
+function Switch-Service {
+    param([string] $Name, [bool] $Run, [int] $Seconds)
+    return (Invoke-Simulated 'switch_service' @{ name = $Name; run = $Run; seconds = $Seconds })
+}
+
+function Get-WebSites {
+    foreach ($site in (Invoke-Simulated 'get_web_sites' @{})) {
+        $site
+    }
+}
+
+function Switch-WebSite {
+    param([string] $Number, [bool] $Run)
+    return (Invoke-Simulated 'switch_web_site' @{ number = $Number; run = $Run })
+}
+
+function Get-WsusHierarchy {
+    return (Invoke-Simulated 'get_wsus_hierarchy' @{})
+}
+
+function Test-Compressed {
+    param([string] $Path)
+    return (Invoke-Simulated 'test_compressed' @{ path = $Path })
+}
+
+function Get-FileTime {
+    param([string] $Path)
+    return (Invoke-Simulated 'get_file_time' @{ path = $Path })
+}
+
+function Start-Restart {
+    param([string] $Text, [int] $Seconds)
+    return (Invoke-Simulated 'start_restart' @{ text = $Text; seconds = $Seconds })
+}
+
 function Wait-Seconds {
     param([double] $Seconds)
     [void] (Invoke-Simulated 'wait_seconds' @{ seconds = $Seconds })

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from xml.etree import ElementTree
 
 from wsusfix.lab import packages
+from wsusfix.lab.database import Database
 from wsusfix.lab.filesystem import (
     ADMINISTRATORS,
     CLOSED,
@@ -32,12 +33,13 @@ from wsusfix.lab.filesystem import (
     FileLock,
     FileSystem,
     Messages,
+    Security,
     Token,
     WindowsError_,
 )
 from wsusfix.lab.scheduler import SYSTEM, Process, ProcessTable, Task, TaskScheduler
 
-__all__ = ["LogEntry", "Machine", "Registry", "SimulatedWindows", "System", "primitives"]
+__all__ = ["LogEntry", "Machine", "Registry", "SimulatedWindows", "Site", "System", "primitives"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -49,6 +51,7 @@ TEXT_LIMIT: Final = 64 * 1024
 SESSION_PROCESS: Final = "wsmprovhost.exe"
 TASK_PROCESS: Final = "powershell.exe"
 SCHEDULER_PROCESS: Final = "taskeng.exe"
+_SQL_EXCEPTION: Final = "System.Data.SqlClient.SqlException"
 
 _PRIMITIVES: Final[list[str]] = []
 
@@ -125,6 +128,16 @@ class Registry:
                 del self._keys[known]
 
 
+@dataclass
+class Site:
+    """A site of IIS; ``starts`` says whether IIS starts it by itself."""
+
+    number: str
+    name: str
+    running: bool = True
+    starts: bool = True
+
+
 class Programs(Protocol):
     """What happens when a program is started: someone else knows the programs there are."""
 
@@ -168,6 +181,18 @@ class Machine:
         self.registry = Registry()
         self.files = FileSystem(self.messages, {"C": Drive(80 << 30, 40 << 30)})
         self.services: dict[str, str] = {}
+        #: By service the ones it needs; those that Windows does not start by itself; those that do not do as told.
+        self.needs: dict[str, tuple[str, ...]] = {}
+        self.manual_services: set[str] = set()
+        self.stuck_services: set[str] = set()
+        #: Service of IIS, with whose start and stop its sites start and stop.
+        self.web_service = "w3svc"
+        self.sites: list[Site] = []
+        self.compressed: set[str] = set()
+        self.database: Database | None = None
+        self.ask_hierarchy: Callable[[], Mapping[str, str]] = self._no_administration
+        #: Whether Windows carries out the order to restart.
+        self.restarts = True
         self.event_log: list[LogEntry] = []
         self.clock_offset = 0.0
         #: Minutes by which the machine's local time is ahead of UTC.
@@ -258,7 +283,10 @@ class Machine:
             self.apply_renames()
             for key in self._passing_keys:
                 self.registry.remove(key)
-            self.services.update(dict.fromkeys(self.services, "running"))
+            self.services.update({name: "running" for name in self.services if name not in self.manual_services})
+            for name in self.manual_services & self.services.keys():
+                self.services[name] = "stopped"
+            self._web_started()
             self.foreign_installer = False
             self.boot_time = self.now()
 
@@ -287,6 +315,44 @@ class Machine:
             elif source in self.files:
                 self.files.remove_file(source)
         self.registry.remove(*self._renames)
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    def dependents(self, name: str) -> list[str]:
+        """The services that need *name*, directly or through others, in the order in which they have to stop."""
+        found: list[str] = []
+        for service, needed in self.needs.items():
+            if name.lower() in needed and service in self.services:
+                found += [each for each in (*self.dependents(service), service) if each not in found]
+        return found
+
+    def switch_service(self, name: str, *, run: bool) -> str:
+        """Start or stop a service as its control does, with what needs it, or what it needs; what went wrong."""
+        known = {service.lower(): service for service in self.services}.get(name.lower())
+        if known is None:
+            return f"there is no service {name}"
+        if self.services[known] == ("running" if run else "stopped"):
+            return ""
+        if known in self.stuck_services:
+            return "0x80131500 Time out has expired and the operation has not been completed."
+        for other in self.needs.get(known, ()) if run else self.dependents(known):
+            if trouble := self.switch_service(other, run=run):
+                return trouble
+        self.services[known] = "running" if run else "stopped"
+        if known == self.web_service:
+            self._web_started() if run else self._web_stopped()
+        return ""
+
+    def _web_started(self) -> None:
+        for site in self.sites:
+            site.running = site.starts
+
+    def _web_stopped(self) -> None:
+        for site in self.sites:
+            site.running = False
+
+    def _no_administration(self) -> Mapping[str, str]:
+        raise WindowsError_("the administration interface of WSUS is not installed")
 
     # --- Windows Installer ------------------------------------------------------------------------------------------
 
@@ -735,6 +801,135 @@ class SimulatedWindows:
     def wait_seconds(self, seconds: float) -> None:
         """Let time pass."""
         self.process.pause(seconds * self.machine.pace)
+
+    # --- database, services and sites -------------------------------------------------------------------------------
+
+    def _database(self, server: str) -> Database:
+        """The database server of that name, if it lets this account in."""
+        if self.machine.database is None:
+            raise WindowsError_("A network-related or instance-specific error occurred", exception=_SQL_EXCEPTION)
+        if not self._token.administrator:
+            raise WindowsError_(f"Login failed for user '{self._token.account}'.", exception=_SQL_EXCEPTION)
+        self.machine.database.ask(server)
+        return self.machine.database
+
+    @_primitive
+    def get_database_state(self, server: str, database: str, seconds: int) -> dict[str, object]:
+        """Version, names, process and options of a database server, and the size and files of one database."""
+        found = self._database(server)
+        there = database.lower() == found.name.lower()
+        return {
+            "version": found.version,
+            "own_name": found.server if found.own_name is None else found.own_name,
+            "network_name": found.server,
+            "process_id": found.process.pid,
+            "sysadmin": found.sysadmin,
+            "nested_triggers": found.nested_triggers,
+            "size": str(found.size if there else 0),
+            "files": "\n".join(found.files if there else ()),
+        }
+
+    @_primitive
+    def get_database_connections(self, server: str, database: str, seconds: int) -> list[dict[str, object]]:
+        """Who else uses a database: host, process, program."""
+        return [
+            {"host": each.host, "process": each.process, "program": each.program}
+            for each in self._database(server).connections
+        ]
+
+    @_primitive
+    def save_database(self, server: str, database: str, path: str, seconds: int) -> None:
+        """Back a database up."""
+        self._database(server).back_up(path)
+
+    @_primitive
+    def test_database_backup(self, server: str, path: str, seconds: int) -> None:
+        """Read a backup back."""
+        self._database(server).read_back(path)
+
+    @_primitive
+    def get_process_owner(self, process_id: int) -> str:
+        """SID of the account that a process runs as, ``""`` for no process."""
+        found = self.machine.processes.get(int(process_id))
+        return found.token.sid if found else ""
+
+    @_primitive
+    def get_process_name(self, process_id: int) -> str:
+        """Name of a process's program in lower case, ``""`` for no process."""
+        found = self.machine.processes.get(int(process_id))
+        return found.name.lower() if found else ""
+
+    @_primitive
+    def new_shared_folder(self, path: str, sid: str) -> None:
+        """Create a folder for SYSTEM, Administrators and one more account; one that is there stays as it is."""
+        self._need_write(ntpath.dirname(path))
+        allowed = CLOSED.writers | {sid}
+        self._files.make_folder(path, Security(ADMINISTRATORS, allowed, allowed))
+
+    @_primitive
+    def get_dependent_services(self, name: str) -> list[str]:
+        """Names of the services that run and need this one, in the order in which they have to stop."""
+        services = self.machine.services
+        return [each for each in self.machine.dependents(name) if services[each] != "stopped"]
+
+    @_primitive
+    def switch_service(self, name: str, run: bool, seconds: int) -> str:
+        """Start or stop a service; ``""``, or what went wrong."""
+        if not self._token.administrator:
+            return "0x80004005 Access is denied"
+        return self.machine.switch_service(name, run=bool(run))
+
+    @_primitive
+    def get_web_sites(self) -> list[dict[str, object]]:
+        """The sites of IIS: number, name, and whether each runs."""
+        if self.machine.web_service not in self.machine.services:
+            raise WindowsError_("Unknown error (0x80005000)")
+        return [{"number": each.number, "name": each.name, "running": each.running} for each in self.machine.sites]
+
+    @_primitive
+    def switch_web_site(self, number: str, run: bool) -> str:
+        """Start or stop a site; ``""``, or what went wrong."""
+        for site in self.machine.sites:
+            if site.number == number:
+                if self.machine.services.get(self.machine.web_service) != "running":
+                    return "0x80070426 The service has not been started."
+                site.running = bool(run)
+                return ""
+        return "0x80070003 The system cannot find the path specified."
+
+    @_primitive
+    def get_wsus_hierarchy(self) -> dict[str, object]:
+        """The server above, ``""`` for none, and the names of those that share the database, one a line."""
+        if not self._token.administrator:
+            raise WindowsError_("Request for principal permission failed.")
+        return dict(self.machine.ask_hierarchy())
+
+    @_primitive
+    def test_compressed(self, path: str) -> bool:
+        """Whether a file or folder is compressed, or its drive."""
+        marked = {each.lower() for each in self.machine.compressed}
+        return path.lower() in marked or ntpath.splitdrive(path)[0].lower() + "\\" in marked
+
+    @_primitive
+    def get_file_time(self, path: str) -> str | None:
+        """When a file was last written, or ``None``."""
+        written = self._files.written(path)
+        return None if written is None else time_text(written + self.machine.clock_offset)
+
+    @_primitive
+    def start_restart(self, text: str, seconds: int) -> str:
+        """Order a restart; ``""``, or what went wrong."""
+        if not self._token.administrator or not self.machine.restarts:
+            return "shutdown.exe ended with exit code 5"
+        shutdown = self.machine.processes.start("shutdown.exe", "shutdown.exe /r", SYSTEM)
+
+        def work() -> int:
+            shutdown.pause(min(seconds, 0.3))
+            self.machine.on_restart()
+            return 0
+
+        self.machine.processes.work(shutdown, work)
+        return ""
 
     # --- within -----------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import InstallType
-from wsusfix.lab.filesystem import OF_WINDOWS
-from wsusfix.lab.windows import UNINSTALL_KEY, Machine
+from wsusfix.lab.database import Database
+from wsusfix.lab.filesystem import OF_WINDOWS, WindowsError_
+from wsusfix.lab.windows import UNINSTALL_KEY, Machine, Site
 
 __all__ = ["DATABASES", "GENERATIONS", "Generation", "Wsus"]
 
@@ -78,6 +79,13 @@ class Wsus:
         self._log_folder = log_folder
         self._generation = GENERATIONS[generation] if generation else None
         self.target = f"{machine.program_files}\\{advisory.DEFAULT_TARGET}\\"
+        #: The server that this one synchronizes with, ``""`` for Microsoft Update; and who shares its database.
+        self.upstream = ""
+        self.front_ends: list[str] = [machine.name.lower()]
+        machine.ask_hierarchy = self._hierarchy
+        self.database = Database(machine, database, lambda: self.version or "")
+        if self._generation is not None and self._generation.server:
+            machine.database = self.database
         if self._generation is not None:
             self._set_up(self._generation, database)
         for name in neighbours:
@@ -111,11 +119,51 @@ class Wsus:
                 "WmsdeInstalled": int(database == "embedded"),
             }
             machine.services |= dict.fromkeys(advisory.SERVICES, "running")
+            # From IIS 7 on a service of its own starts the processes that serve sites.
+            under = "was" if machine.system.elevates else "iisadmin"
+            machine.services[under] = "running"
+            machine.needs[advisory.IIS_SERVICE] = (under,)
+            machine.sites.append(Site("1", "Default Web Site"))
             machine.files.make_folders(self.dll_path.rpartition("\\")[0])
             machine.files.create(self.dll_path, _dll(generation.dll), generation.dll)
             if old:
                 machine.registry.set(f"{UNINSTALL_KEY}\\{advisory.WSUS_2_PRODUCT}")
         machine.registry.set(advisory.SETUP_KEY, **setup)
+
+    def _hierarchy(self) -> Mapping[str, str]:
+        """What WSUS's own interface says of other servers; the service answers it.
+
+        Raises:
+            WindowsError_: there is no server, or it does not run.
+        """
+        if self._machine.services.get(advisory.WSUS_SERVICE) != "running":
+            raise WindowsError_("The administration interface of WSUS cannot be reached.")
+        return {"upstream": self.upstream, "front_ends": "\n".join(self.front_ends)}
+
+    @property
+    def version(self) -> str | None:
+        """``VersionString`` as it stands in the registry."""
+        found = self._machine.registry.get(advisory.SETUP_KEY, "VersionString")
+        return None if found is None else str(found)
+
+    @property
+    def generation(self) -> Generation | None:
+        """What stands there."""
+        return self._generation
+
+    def upgrade(self, name: str, *, at_restart: bool = False) -> None:
+        """Become the generation *name*, or have the old DLL exchanged at the next restart."""
+        generation = GENERATIONS[name]
+        self._generation = generation
+        self._machine.registry.set(advisory.SETUP_KEY, VersionString=generation.version)
+        self._put_dll(generation.dll, at_restart=at_restart)
+
+    def remove(self) -> None:
+        """Be uninstalled: the service, the Setup key and the program are gone, the database stays."""
+        self._generation = None
+        self._machine.registry.remove(advisory.SETUP_KEY)
+        self._machine.services.pop(advisory.WSUS_SERVICE, None)
+        self._machine.files.remove_tree(self.target.rstrip("\\"))
 
     @property
     def log_path(self) -> str:
@@ -156,15 +204,17 @@ class Wsus:
 
     def install_update(self) -> None:
         """Put the fixed DLL in its place."""
-        version = str(advisory.FIXED_DLL)
-        self._machine.files.replace(self.dll_path, _dll(version), version)
+        self._put_dll(str(advisory.FIXED_DLL))
 
     def install_update_at_restart(self) -> None:
         """Put the fixed DLL beside the old one, which is in use, and let the restart exchange them."""
-        version = str(advisory.FIXED_DLL)
-        waiting = f"{self.dll_path}.new"
-        self._machine.files.replace(waiting, _dll(version), version)
-        self._machine.rename_at_restart(waiting, self.dll_path)
+        self._put_dll(str(advisory.FIXED_DLL), at_restart=True)
+
+    def _put_dll(self, version: str, *, at_restart: bool = False) -> None:
+        place = f"{self.dll_path}.new" if at_restart else self.dll_path
+        self._machine.files.replace(place, _dll(version), version)
+        if at_restart:
+            self._machine.rename_at_restart(place, self.dll_path)
 
 
 def _dll(version: str) -> bytes:

@@ -11,26 +11,44 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from packaging.version import Version
 
 from wsusfix import advisory
-from wsusfix.advisory import Architecture
+from wsusfix.advisory import Architecture, Product
 from wsusfix.diagnosis import Diagnosis, Verdict
 from wsusfix.facts import HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Package
-from wsusfix.plan import install
-from wsusfix.plan.common import Blocked, leftover_warnings
+from wsusfix.plan import install, upgrade
+from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
+from wsusfix.plan.common import Blocked, Way, leftover_warnings
 from wsusfix.plan.install import InstallUpdate
+from wsusfix.plan.restart import Restart, StartServices, restarts, start_services
+from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, plain, printable
+from wsusfix.surroundings import Surroundings
 
-__all__ = ["Basis", "Blocked", "InstallUpdate", "Plan", "Step", "plan"]
+__all__ = [
+    "BackUpDatabase",
+    "Basis",
+    "Blocked",
+    "CheckPrerequisites",
+    "InstallUpdate",
+    "Plan",
+    "Restart",
+    "StartServices",
+    "Step",
+    "UpgradeServicePack",
+    "looks_around",
+    "plan",
+]
 
 
 #: The closed set of steps.
-Step = InstallUpdate
+Step = InstallUpdate | CheckPrerequisites | BackUpDatabase | UpgradeServicePack | Restart | StartServices
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,6 +109,8 @@ class Plan(Presentable):
     warnings: tuple[str, ...]
     proof: str
     basis: Basis
+    not_before: datetime | None = None
+    not_after: datetime | None = None
 
     @property
     def irreversible(self) -> bool:
@@ -100,7 +120,8 @@ class Plan(Presentable):
     @property
     def digest(self) -> str:
         """SHA-256 over host, steps and basis: what was consented to, as the audit entry names it."""
-        text = json.dumps([self.host, plain(self.steps), plain(self.basis)], sort_keys=True)
+        window = [self.not_before, self.not_after]
+        text = json.dumps([self.host, plain(self.steps), plain(self.basis), plain(window)], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _extra(self) -> Mapping[str, object]:
@@ -134,45 +155,117 @@ _WAYS_OUT_OF_RTM: Final = (
 )
 
 
-def plan(diagnosis: Diagnosis, package: Package | None, options: Options) -> Plan:
+def looks_around(diagnosis: Diagnosis, options: Options) -> bool:
+    """Whether a plan needs the server's surroundings: for an upgrade, and for a backup."""
+    match diagnosis.verdict:
+        case Verdict.EXPOSED_RTM:
+            return options.rtm == "upgrade"
+        case Verdict.EXPOSED_SP1:
+            return options.backup is True
+        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER | Verdict.UNKNOWN:
+            return False
+
+
+def plan(
+    diagnosis: Diagnosis,
+    package: Package | None,
+    options: Options,
+    *,
+    upgrade_package: Package | None = None,
+    surroundings: Surroundings | None = None,
+) -> Plan:
     """Decide what to do about a diagnosis.
 
     Args:
         diagnosis: what the server is, with its facts.
         package: the operator's package as read, ``None`` when there is none.
         options: what else the operator said.
+        upgrade_package: the operator's WSUS setup as read, ``None`` when there is none.
+        surroundings: what the server is like around its WSUS, where :func:`looks_around` says so.
     """
     facts = diagnosis.facts
-    steps: tuple[Step, ...] = ()
-    blocked: tuple[Blocked, ...] = ()
-    nothing = proof = ""
-    warnings: tuple[str, ...] = ()
+    nothing = ""
     match diagnosis.verdict:
         case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
-            nothing = diagnosis.why
-            warnings = tuple(leftover_warnings(facts))
+            way = Way(steps=start_services(facts), warnings=tuple(leftover_warnings(facts)))
+            if not way.steps:
+                nothing = diagnosis.why
         case Verdict.UNKNOWN:
-            blocked = (
-                Blocked(
-                    f"the verdict is unknown: {diagnosis.why}",
-                    "find out which WSUS this is; nothing is done on a guess",
-                ),
-            )
+            way = _unknown(diagnosis, options)
         case Verdict.EXPOSED_RTM:
-            blocked = (Blocked(f"{diagnosis.why}", _WAYS_OUT_OF_RTM),)
+            if options.rtm == "upgrade":
+                way = upgrade.way(diagnosis, package, upgrade_package, surroundings, options)
+            else:
+                way = Way(blocked=(Blocked(f"{diagnosis.why}", _WAYS_OUT_OF_RTM),))
         case Verdict.EXPOSED_SP1:
-            blocked = tuple(install.obstacles(facts, package, options))
-            if not blocked and package is not None:
-                steps = (install.install(package, options, diagnosis),)
-                proof = install.proof(facts)
-            warnings = tuple(install.warnings(facts, package, options))
+            way = _service_pack_1(diagnosis, package, surroundings, options)
     return Plan(
         host=diagnosis.host,
         diagnosis=diagnosis,
-        steps=steps,
-        blocked=blocked,
+        steps=way.steps,
+        blocked=way.blocked,
         nothing=nothing,
-        warnings=warnings,
-        proof=proof,
+        warnings=way.warnings,
+        proof=way.proof,
         basis=Basis.of(facts),
+        not_before=options.not_before,
+        not_after=options.not_after,
+    )
+
+
+def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
+    """Do nothing on a guess; but an upgrade that waits for a restart is none."""
+    facts = diagnosis.facts
+    mends = start_services(facts)
+    if facts.restart.concerns(facts.wsus.dll_path) and facts.wsus.product is Product.SP2:
+        steps = restarts(options, "the service pack is installed, and its DLL waits for a restart")
+        if steps:
+            return Way(steps=(*mends, *steps), proof="VersionString and DLL are both of the service pack")
+        return Way(
+            blocked=(
+                Blocked(
+                    f"the verdict is unknown: {diagnosis.why}; the service pack's DLL waits for a restart",
+                    "restart the server, or say reboot='if-needed'; then run again",
+                ),
+            )
+        )
+    if mends and facts.wsus.present:
+        return Way(steps=mends, proof="the services that ran before run again")
+    return Way(
+        blocked=(
+            Blocked(
+                f"the verdict is unknown: {diagnosis.why}",
+                "find out which WSUS this is; nothing is done on a guess",
+            ),
+        )
+    )
+
+
+def _service_pack_1(
+    diagnosis: Diagnosis, package: Package | None, surroundings: Surroundings | None, options: Options
+) -> Way:
+    facts = diagnosis.facts
+    warnings = tuple(install.warnings(facts, package, options))
+    waits = facts.restart.concerns(facts.wsus.dll_path)
+    if waits and package is None and options.reboot == "if-needed":
+        steps = restarts(options, "something is installed, and the DLL that is the proof waits for a restart")
+        return Way(steps=steps, warnings=warnings, proof=install.proof(facts))
+    blocked = tuple(install.obstacles(facts, package, options))
+    if options.backup is True and (facts.job is None or not facts.job.active):
+        blocked += tuple(backup_obstacles(facts, surroundings))
+    if blocked or package is None:
+        return Way(blocked=blocked, warnings=warnings)
+    before: list[Step] = list(start_services(facts))
+    if waits:
+        before += restarts(options, "the DLL that is the proof waits for a restart")
+    if options.backup is True and surroundings is not None:
+        before.append(back_up(facts, surroundings, "the operator asks for it before anything is changed"))
+    return Way(
+        steps=(
+            *before,
+            install.install(package, options, diagnosis),
+            *restarts(options, "the update may leave a DLL that only a restart replaces"),
+        ),
+        warnings=warnings,
+        proof=install.proof(facts),
     )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from wsusfix import advisory
 from wsusfix.facts import HostFacts
 from wsusfix.present import Presentable
 from wsusfix.scripts.contracts import StagingState
 
-__all__ = ["Blocked", "job_obstacles", "leftover_warnings", "session_obstacles"]
+__all__ = ["Blocked", "Way", "job_obstacles", "leftover_warnings", "session_obstacles"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,3 +64,13 @@ def leftover_warnings(facts: HostFacts) -> Iterator[str]:
     """Say that an earlier run left something behind."""
     if facts.staging.leftovers:
         yield f"an earlier run left {facts.staging.leftovers} files in {facts.staging.path}: applying removes them"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One road as far as it is decided: its steps, or what is in the way, and what is to be said beside it."""
+
+    steps: tuple[Any, ...] = ()
+    blocked: tuple[Blocked, ...] = ()
+    warnings: tuple[str, ...] = ()
+    proof: str = ""

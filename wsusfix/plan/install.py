@@ -20,7 +20,7 @@ from wsusfix.plan.common import Blocked, job_obstacles, session_obstacles
 from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import INSTALL_UPDATE
 
-__all__ = ["InstallUpdate", "install", "obstacles", "proof", "warnings"]
+__all__ = ["InstallUpdate", "install", "obstacles", "package_obstacles", "proof", "warnings"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +72,7 @@ def install(package: Package, options: Options, diagnosis: Diagnosis) -> Install
     return InstallUpdate(
         package=package,
         command=command(package, arguments=arguments),
-        accept_unverifiable_signature=options.accept_unverifiable_signature,
+        accept_unverifiable_signature=options.accept_unverifiable_signature and options.package_sha256 is not None,
         reason=diagnosis.why,
         source=advisory.SOURCE_KB,
     )
@@ -85,7 +85,7 @@ def proof(facts: HostFacts) -> str:
 
 def obstacles(facts: HostFacts, package: Package | None, options: Options) -> Iterator[Blocked]:
     """Yield everything that keeps the update from being installed; all of it, not only the first."""
-    yield from _restart_obstacles(facts)
+    yield from _restart_obstacles(facts, options)
     yield from _system_obstacles(facts)
     yield from session_obstacles(facts)
     yield from job_obstacles(facts, (INSTALL_UPDATE.name,))
@@ -95,18 +95,17 @@ def obstacles(facts: HostFacts, package: Package | None, options: Options) -> It
             "no package was given", f"give the package of KB954960 for this server (such as {name}) as package"
         )
         return
-    yield from _package_obstacles(facts, package, options)
-    yield from _argument_obstacles(package, options)
+    yield from package_obstacles(facts, package, options)
     if facts.job is None or not (facts.job.active and facts.job.kind == INSTALL_UPDATE.name):
         # A job that runs has its package there already.
         yield from _space_obstacles(facts, package)
 
 
-def _restart_obstacles(facts: HostFacts) -> Iterator[Blocked]:
-    if facts.restart.concerns(facts.wsus.dll_path):
+def _restart_obstacles(facts: HostFacts, options: Options) -> Iterator[Blocked]:
+    if facts.restart.concerns(facts.wsus.dll_path) and options.reboot == "never":
         yield Blocked(
-            "the update is installed, but its DLL waits for a restart",
-            "restart the server, then verify; nothing to install",
+            "something is installed, but the DLL that is the proof waits for a restart",
+            "restart the server, or say reboot='if-needed'; then run again",
         )
 
 
@@ -129,7 +128,13 @@ def _system_obstacles(facts: HostFacts) -> Iterator[Blocked]:
         yield Blocked(f"the processor architecture is {processor}", f"the update is for {runs_on}")
 
 
-def _package_obstacles(facts: HostFacts, package: Package, options: Options) -> Iterator[Blocked]:
+def package_obstacles(facts: HostFacts, package: Package, options: Options) -> Iterator[Blocked]:
+    """Yield what is wrong with the package and its arguments, for this server."""
+    yield from _identity_obstacles(facts, package, options)
+    yield from _argument_obstacles(package, options)
+
+
+def _identity_obstacles(facts: HostFacts, package: Package, options: Options) -> Iterator[Blocked]:
     name = printable(package.name, 80)
     if package.kind is PackageKind.UNKNOWN:
         why = f" ({package.problem})" if package.problem else ""

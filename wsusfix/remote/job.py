@@ -215,17 +215,27 @@ def look(
     return Job(job_id=job_id, kind=kind, status=status, steps=steps + tuple(step for step in new if step.number > last))
 
 
-def follow(session: Session, job_id: str, timeouts: Timeouts, on_event: Observer) -> Job:
+def follow(
+    session: Session, job_id: str, timeouts: Timeouts, on_event: Observer, *, patience: float | None = None
+) -> Job:
     """Wait until a job has ended, telling every state; a lost connection is taken up again.
+
+    Args:
+        session: with the server.
+        job_id: of the job.
+        timeouts: see :class:`~wsusfix.options.Timeouts`.
+        on_event: is told every state.
+        patience: how long it may take in all, ``timeouts.job`` unless given.
 
     Returns:
         The job, finished or interrupted or never started: what that means is the caller's to say.
 
     Raises:
-        DeadlineError: it is still at work when ``timeouts.job`` is over; it goes on by itself and can be joined.
+        DeadlineError: it is still at work when that is over; it goes on by itself and can be joined.
         JobError: the server does not know it.
     """
-    deadline = time.monotonic() + timeouts.job
+    patience = timeouts.job if patience is None else patience
+    deadline = time.monotonic() + patience
     pause = _FIRST_PAUSE
     job: Job | None = None
     while True:
@@ -247,13 +257,13 @@ def follow(session: Session, job_id: str, timeouts: Timeouts, on_event: Observer
             case JobStatus.RUNNING | JobStatus.CLAIMED:
                 pass
         if time.monotonic() + pause > deadline:
-            raise _too_long(session.host, job, timeouts)
+            raise _too_long(session.host, job, patience)
         time.sleep(pause)
         pause = min(pause * _SLOWING, _LONGEST_PAUSE)
 
 
-def _too_long(host: str, job: Job, timeouts: Timeouts) -> DeadlineError:
-    told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {timeouts.job:.0f} s"
+def _too_long(host: str, job: Job, patience: float) -> DeadlineError:
+    told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {patience:.0f} s"
     hint = "it goes on by itself; run again later to join it, or give timeouts.job more seconds"
     still = job.value("still")
     if still not in ("", "0"):
@@ -362,6 +372,9 @@ _TOLD: Final[Mapping[JobPhase, tuple[str, str]]] = MappingProxyType(
         JobPhase.LAUNCHING: ("command_line", "{}"),
         JobPhase.INSTALLING: ("still", "the installer has stood still for {} s"),
         JobPhase.INSTALLED: ("exit_code", "exit code {}"),
+        JobPhase.WAITING_FOR_WINDOW: ("until", "the maintenance window opens at {}"),
+        JobPhase.BACKING_UP: ("path", "{}"),
+        JobPhase.STOPPING: ("services", "{}"),
         JobPhase.FINISHED: ("reason", "{}"),
     }
 )

@@ -19,7 +19,7 @@ if (Test-File ($folder + '\install.log')) {
     $names += 'install.log'
 }
 foreach ($name in @(Get-TreeFiles ($folder + '\temp') 'temp\')) {
-    if ($name -match '\.log$' -and $names.Length -lt 500) {
+    if ($name -match '\.(log|xml)$' -and $names.Length -lt 500) {
         $names += $name
     }
 }

@@ -17,6 +17,8 @@ from typing import Any, Final
 STAGING_NAME: Final = "wsusfix"
 #: The one scheduled task: a server runs at most one job at a time, so one name is enough and always found again.
 TASK_NAME: Final = "wsusfix-job"
+#: Name of the folder below ``%windir%`` that keeps backups of the database; it outlives runs and is never cleaned up.
+BACKUP_NAME: Final = "wsusfix-backup"
 #: Strings in an answer are bounded: nothing a server says may exhaust the controller's memory.
 DEFAULT_LIMIT: Final = 4096
 #: The log tail, the list of states and the like.
@@ -69,12 +71,20 @@ class JobPhase(str, enum.Enum):
     """
 
     STARTED = "started"
+    WAITING_FOR_WINDOW = "waiting_for_window"  #: the maintenance window is not open yet
+    ASKING_DATABASE = "asking_database"
+    BACKING_UP = "backing_up"
+    VERIFYING_BACKUP = "verifying_backup"
     CHECKING_PACKAGE = "checking_package"
     CHECKING_SIGNATURE = "checking_signature"
     WAITING_FOR_INSTALLER = "waiting_for_installer"
     LAUNCHING = "launching"
     INSTALLING = "installing"
     INSTALLED = "installed"
+    STOPPING = "stopping"  #: what ran stands in this state, before the first of it stops
+    CHECKING_CONNECTIONS = "checking_connections"  #: to the database, now that WSUS has stopped
+    STARTING_SERVICES = "starting_services"
+    RESTARTING = "restarting"
     FINISHED = "finished"
     ABANDONED = "abandoned"  #: written in place of ``started`` to keep a late task from ever beginning
 
@@ -90,6 +100,17 @@ class JobReason(str, enum.Enum):
     SIGNATURE_UNVERIFIABLE = "signature_unverifiable"
     INSTALLER_BUSY = "installer_busy"
     NOT_LAUNCHED = "not_launched"
+    WINDOW_OVER = "window_over"  #: the maintenance window was over before the work could begin
+    DATABASE_NOT_REACHED = "database_not_reached"
+    NO_SPACE = "no_space"
+    FOLDER_NOT_CLOSED = "folder_not_closed"  #: where backups are kept, somebody else has made a folder
+    BACKUP_FAILED = "backup_failed"
+    BACKUP_NOT_VERIFIED = "backup_not_verified"  #: it was written, could not be read back, and is gone again
+    OTHER_VERSION = "other_version"  #: another WSUS than was planned for stands there now
+    OTHER_SERVICES = "other_services"  #: more services would stop than were named
+    NOT_STOPPED = "not_stopped"
+    CONNECTIONS = "connections"  #: somebody else was connected to the database after WSUS had stopped
+    NOT_RESTARTED = "not_restarted"  #: Windows refused to restart
     BROKEN = "broken"  #: an error nobody foresaw; ``detail`` has its text
 
 
@@ -364,33 +385,107 @@ CLEANUP: Final = Contract(
     refusals=_STAGING_REFUSALS | {Refusal.JOB_RUNNING},
 )
 
-INSTALL_UPDATE: Final = Contract(
-    name="install_update",
-    purpose="The job: check the package once more, run it, and write down how it went.",
-    parameters={
+#: What every job takes: the maintenance window as times in UTC, "" for none, and its entry in the event log.
+_JOB_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "not_before": str,
+        "not_after": str,
+        "event_source": str,
+        "audit": str,  # what the entry says beyond the result: who asked, plan digest, hash
+    }
+)
+#: What every job takes that runs a package.
+_PACKAGE_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        **_JOB_PARAMETERS,
         "package": str,  # path on the server
         "package_sha256": str,
         "program": str,  # "" to run the package itself, else what runs it: "msiexec.exe"
         "arguments": str,  # the whole command line after the program; "{package}" and "{log}" stand for the two paths
-        "dll": str,  # path of the DLL whose version is the proof
-        "required_version": str,
-        "rename_key": str,  # below HKLM; a pending rename of the DLL there is told
-        "rename_value": str,
         "roots": list,  # thumbprints of root certificates that may stand behind the signature
         "accept_unverifiable": bool,
         "signature_seconds": int,
         "busy_seconds": int,  # how long to wait for another installation (before it, and on 1618)
         "still_seconds": int,  # a child that used no processor for so long is told as standing still
-        "event_source": str,
-        "audit": str,  # what the event log entry says beyond the result: who asked, plan digest, hash
+    }
+)
+#: How a job finds a DLL that waits for the next restart.
+_RENAME_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "dll": str,  # path of the DLL whose version is the proof
+        "rename_key": str,  # below HKLM; a pending rename of the DLL there is told
+        "rename_value": str,
+    }
+)
+#: Which logs of WSUS setup lie elsewhere than in its own TEMP: how their names begin, in which folder below %windir%.
+_LOG_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType({"log_names": list, "system_temp": str})
+_DATABASE_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType({"server": str, "database": str})
+_LAUNCHING: Final = ("command_line", "signature", "signer", "root", "signed_at")
+_INSTALLING: Final = ("child_pid", "child_created", "still")
+_PACKAGE_REASONS: Final = frozenset(
+    {
+        JobReason.DONE,
+        JobReason.WINDOW_OVER,
+        JobReason.PACKAGE_MISSING,
+        JobReason.PACKAGE_CHANGED,
+        JobReason.SIGNATURE_INVALID,
+        JobReason.SIGNATURE_UNVERIFIABLE,
+        JobReason.INSTALLER_BUSY,
+        JobReason.NOT_LAUNCHED,
+        JobReason.BROKEN,
+    }
+)
+
+SURROUNDINGS: Final = Contract(
+    name="surroundings",
+    purpose="What an upgrade and a backup must know beyond the facts; changes nothing.",
+    parameters={
+        **_DATABASE_PARAMETERS,  # server "" not to ask it
+        "own_programs": list,  # whose connections to the database are WSUS's own, in lower case
+        "hierarchy": bool,  # whether to ask WSUS for the servers it belongs to
+        "service_roots": list,  # services that would stop, with all that needs them
+        "paths": list,  # whose drives matter besides those of the database's files
+        "backup_folder": str,  # name below %windir%
+        "seconds": int,  # for which the database may take to answer
+    },
+    answer={
+        "database_trouble": TEXT,  # "" when it answered, or was not asked
+        "database_version": TEXT,
+        "own_name": TEXT,  # @@SERVERNAME
+        "network_name": TEXT,  # SERVERPROPERTY('ServerName')
+        "sysadmin": FLAG,
+        "nested_triggers": FLAG,
+        "database_size": TEXT,  # bytes, decimal
+        "database_files": TEXT,  # one a line
+        "connections": LONG,  # those that are not WSUS's own, one a line
+        "hierarchy_trouble": TEXT,
+        "upstream": TEXT,  # "" for Microsoft Update
+        "front_ends": TEXT,  # one a line
+        "services": LONG,  # those that run and would stop, in the order in which they stop, one a line
+        "sites": LONG,  # "number running name" or "number stopped name", one a line
+        "sites_trouble": TEXT,
+        "drives": LONG,  # "bytes plain path" or "bytes compressed path", one a line
+        "backups": LONG,  # "bytes path", one a line
+        "clock": TEXT,
+    },
+)
+
+INSTALL_UPDATE: Final = Contract(
+    name="install_update",
+    purpose="The job: check the package once more, run it, and write down how it went.",
+    parameters={
+        **_PACKAGE_PARAMETERS,
+        **_RENAME_PARAMETERS,
+        "required_version": str,
     },
     states={
         JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
         JobPhase.CHECKING_PACKAGE: (),
         JobPhase.CHECKING_SIGNATURE: (),
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
-        JobPhase.LAUNCHING: ("command_line", "signature", "signer", "root", "signed_at"),
-        JobPhase.INSTALLING: ("child_pid", "child_created", "still"),
+        JobPhase.LAUNCHING: _LAUNCHING,
+        JobPhase.INSTALLING: _INSTALLING,
         JobPhase.INSTALLED: ("exit_code",),
         JobPhase.FINISHED: (
             "reason",
@@ -403,16 +498,150 @@ INSTALL_UPDATE: Final = Contract(
         ),
         JobPhase.ABANDONED: (),
     },
+    reasons=_PACKAGE_REASONS | {JobReason.ALREADY_FIXED},
+)
+
+CHECK_PREREQUISITES: Final = Contract(
+    name="check_prerequisites",
+    purpose="The job that lets WSUS setup check its prerequisites, and nothing else.",
+    parameters={**_PACKAGE_PARAMETERS, **_LOG_PARAMETERS},
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.CHECKING_PACKAGE: (),
+        JobPhase.CHECKING_SIGNATURE: (),
+        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
+        JobPhase.LAUNCHING: _LAUNCHING,
+        JobPhase.INSTALLING: _INSTALLING,
+        JobPhase.INSTALLED: ("exit_code",),
+        JobPhase.FINISHED: ("reason", "detail", "exit_code", "event_logged"),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=_PACKAGE_REASONS,
+)
+
+BACK_UP_DATABASE: Final = Contract(
+    name="back_up_database",
+    purpose="The job that backs the database up into a folder of its own and reads the backup back.",
+    parameters={
+        **_JOB_PARAMETERS,
+        **_DATABASE_PARAMETERS,
+        "backup_folder": str,  # name below %windir%; each backup has a folder of its own in it
+        "reserve": str,  # bytes that must stay free
+        "backup_seconds": int,  # for the backup, and again for reading it back
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.ASKING_DATABASE: (),
+        JobPhase.BACKING_UP: ("path", "size"),  # size of the database; the backup is smaller
+        JobPhase.VERIFYING_BACKUP: (),
+        JobPhase.FINISHED: ("reason", "detail", "path", "size", "event_logged"),
+        JobPhase.ABANDONED: (),
+    },
     reasons=frozenset(
         {
             JobReason.DONE,
-            JobReason.ALREADY_FIXED,
-            JobReason.PACKAGE_MISSING,
-            JobReason.PACKAGE_CHANGED,
-            JobReason.SIGNATURE_INVALID,
-            JobReason.SIGNATURE_UNVERIFIABLE,
+            JobReason.WINDOW_OVER,
+            JobReason.DATABASE_NOT_REACHED,
+            JobReason.NO_SPACE,
+            JobReason.FOLDER_NOT_CLOSED,
+            JobReason.BACKUP_FAILED,
+            JobReason.BACKUP_NOT_VERIFIED,
+            JobReason.BROKEN,
+        }
+    ),
+)
+
+UPGRADE: Final = Contract(
+    name="upgrade",
+    purpose="The job that stops IIS and WSUS, runs WSUS setup, and starts again exactly what ran.",
+    parameters={
+        **_PACKAGE_PARAMETERS,
+        **_RENAME_PARAMETERS,
+        **_LOG_PARAMETERS,
+        **_DATABASE_PARAMETERS,
+        "own_programs": list,
+        "setup_key": str,  # below HKLM, the Setup key of WSUS
+        "version": str,  # VersionString that was planned for
+        "release": str,  # how VersionString begins afterwards
+        "backup": str,  # path of the backup, for whoever comes later
+        "service_roots": list,
+        "services": list,  # all that may be stopped: what was named to whoever consented
+        "stop_seconds": int,
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.CHECKING_PACKAGE: (),
+        JobPhase.CHECKING_SIGNATURE: (),
+        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
+        JobPhase.STOPPING: ("services", "sites", "idle_sites", "backup"),  # each list divided by "/"
+        JobPhase.CHECKING_CONNECTIONS: (),
+        JobPhase.LAUNCHING: _LAUNCHING,
+        JobPhase.INSTALLING: _INSTALLING,
+        JobPhase.INSTALLED: ("exit_code",),
+        JobPhase.STARTING_SERVICES: (),
+        JobPhase.FINISHED: (
+            "reason",
+            "detail",
+            "exit_code",
+            "version_before",
+            "version_after",
+            "there",
+            "pending_rename",
+            "not_started",
+            "event_logged",
+        ),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=_PACKAGE_REASONS
+    | {JobReason.OTHER_VERSION, JobReason.OTHER_SERVICES, JobReason.NOT_STOPPED, JobReason.CONNECTIONS},
+)
+
+START_SERVICES: Final = Contract(
+    name="start_services",
+    purpose="The job that starts again what an upgrade stopped that was cut off.",
+    parameters={
+        "services": str,  # the lists as the upgrade wrote them down
+        "sites": str,
+        "idle_sites": str,
+        "stop_seconds": int,
+        "event_source": str,
+        "audit": str,
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.STARTING_SERVICES: (),
+        JobPhase.FINISHED: ("reason", "detail", "not_started", "event_logged"),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=frozenset({JobReason.DONE, JobReason.BROKEN}),
+)
+
+RESTART: Final = Contract(
+    name="restart",
+    purpose="The job that restarts the server, when that was asked for.",
+    parameters={
+        **_JOB_PARAMETERS,
+        "busy_seconds": int,
+        "text": str,  # shown to whoever is logged on
+        "delay_seconds": int,
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
+        JobPhase.RESTARTING: (),
+        JobPhase.FINISHED: ("reason", "detail", "event_logged"),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=frozenset(
+        {
+            JobReason.DONE,
+            JobReason.WINDOW_OVER,
             JobReason.INSTALLER_BUSY,
-            JobReason.NOT_LAUNCHED,
+            JobReason.NOT_RESTARTED,
             JobReason.BROKEN,
         }
     ),
@@ -464,6 +693,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
         for contract in (
             FACTS,
             SEARCH_LOGS,
+            SURROUNDINGS,
             STAGE,
             RECEIVE,
             ASSEMBLE,
@@ -472,6 +702,11 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             COLLECT_JOB,
             CLEANUP,
             INSTALL_UPDATE,
+            CHECK_PREREQUISITES,
+            BACK_UP_DATABASE,
+            UPGRADE,
+            START_SERVICES,
+            RESTART,
         )
     }
 )

@@ -67,14 +67,20 @@ function Get-TreeFiles {
     }
 }
 
-function Get-AgeSeconds {
-    param([string] $Since, [string] $Now)
-    # Without a sign: a clock that was set back must not keep a claim alive for ever.
+function Get-SecondsBetween {
+    param([string] $Since, [string] $Until)
+    # Below zero when the second time is the earlier one.
     $culture = [System.Globalization.CultureInfo]::InvariantCulture
     $form = "yyyy-MM-dd'T'HH:mm:ss'Z'"
     $begin = [System.DateTime]::ParseExact($Since, $form, $culture)
-    $end = [System.DateTime]::ParseExact($Now, $form, $culture)
-    return [System.Math]::Abs(($end - $begin).TotalSeconds)
+    $end = [System.DateTime]::ParseExact($Until, $form, $culture)
+    return ($end - $begin).TotalSeconds
+}
+
+function Get-AgeSeconds {
+    param([string] $Since, [string] $Now)
+    # Without a sign: a clock that was set back must not keep a claim alive for ever.
+    return [System.Math]::Abs((Get-SecondsBetween $Since $Now))
 }
 
 function ConvertFrom-Lines {
@@ -278,4 +284,306 @@ function Get-JobStatus {
         $answer.status = 'interrupted'
     }
     return $answer
+}
+
+function Get-ScriptFolder {
+    param([string] $Path)
+    return $Path.Substring(0, $Path.LastIndexOf('\'))
+}
+
+function Add-Quietly {
+    param([string] $Folder, [string] $Phase, $Values)
+    # While work is under way that nobody can take back, a full disk must not keep the job from its end.
+    try {
+        [void] (Add-State $Folder $Phase $Values)
+    }
+    catch {
+        return
+    }
+}
+
+function Add-End {
+    param([string] $Folder, $Result)
+    # A disk that the work filled may have room again in a moment.
+    for ($try = 0; $try -lt 20; $try++) {
+        try {
+            [void] (Add-State $Folder 'finished' $Result)
+            return
+        }
+        catch {
+            Wait-Seconds 15
+        }
+    }
+}
+
+function Test-WindowOpen {
+    param($Parameters)
+    return ($Parameters.not_after -eq '' -or (Get-SecondsBetween (Get-Clock) $Parameters.not_after) -ge 0)
+}
+
+function Wait-Window {
+    param([string] $Folder, $Parameters)
+    # Whether the maintenance window is open; before it opens that is waited for.  The server's own clock decides.
+    $silent = 600
+    while ($Parameters.not_before -ne '') {
+        $left = Get-SecondsBetween (Get-Clock) $Parameters.not_before
+        if ($left -le 0) {
+            break
+        }
+        if ($silent -ge 600) {
+            [void] (Add-State $Folder 'waiting_for_window' @{ until = $Parameters.not_before })
+            $silent = 0
+        }
+        $pause = [System.Math]::Min($left, 20)
+        Wait-Seconds $pause
+        $silent += 20
+    }
+    return (Test-WindowOpen $Parameters)
+}
+
+function Test-Package {
+    param([string] $Folder, $Parameters)
+    # The package is held by the caller.  The reason is '' when it is what was uploaded, and signed as it must be.
+    $found = @{ reason = ''; detail = ''; signature = $null }
+    $hash = Get-FileSha256 $Parameters.package
+    if ($hash -cne $Parameters.package_sha256) {
+        $found.reason = 'package_changed'
+        $found.detail = $hash
+        return $found
+    }
+    [void] (Add-State $Folder 'checking_signature' @{})
+    $found.signature = Get-PackageSignature $Parameters.package $Parameters.roots $Parameters.signature_seconds
+    $found.detail = $found.signature.detail
+    if ($found.signature.status -ceq 'invalid') {
+        $found.reason = 'signature_invalid'
+    }
+    elseif ($found.signature.status -cne 'valid' -and -not $Parameters.accept_unverifiable) {
+        $found.reason = 'signature_unverifiable'
+    }
+    return $found
+}
+
+function Wait-Turn {
+    param([string] $Folder, $Parameters, $Turn)
+    # '' when no other installation runs and the window is still open, else the reason why not.
+    $told = $Turn.waited - 30
+    while (Test-InstallerBusy) {
+        if ($Turn.waited -ge $Parameters.busy_seconds) {
+            return 'installer_busy'
+        }
+        if ($Turn.waited - $told -ge 30) {
+            [void] (Add-State $Folder 'waiting_for_installer' @{ waited = $Turn.waited })
+            $told = $Turn.waited
+        }
+        Wait-Seconds 5
+        $Turn.waited += 5
+    }
+    if (-not (Test-WindowOpen $Parameters)) {
+        return 'window_over'
+    }
+    return ''
+}
+
+function Write-Heartbeat {
+    param([string] $Folder, $Child, [int] $Still)
+    $values = @{ child_pid = $Child.pid; child_created = $Child.created; still = $Still }
+    Add-Quietly $Folder 'installing' $values
+}
+
+function Watch-Installer {
+    param([string] $Folder, $Child, [int] $Limit)
+    # Waits for its end, however long that takes.  A child that stands still is told, and never killed.
+    $seen = ''
+    $still = 0
+    $beat = 0
+    $told = $false
+    while (-not (Wait-Installer $Child.process 10000)) {
+        $beat += 10
+        $used = ''
+        try {
+            $used = Get-ProcessTime $Child.pid
+        }
+        catch {
+            $used = ''
+        }
+        $still += 10
+        if ($used -eq '' -or $used -cne $seen) {
+            $still = 0
+            $told = $false
+        }
+        $seen = $used
+        $stands = $still -ge $Limit -and $still -gt 0
+        if ($beat -ge 30 -or ($stands -and -not $told)) {
+            $seconds = 0
+            if ($stands) {
+                $seconds = $still
+            }
+            Write-Heartbeat $Folder $Child $seconds
+            $beat = 0
+            $told = $stands
+        }
+    }
+}
+
+function Invoke-Package {
+    param([string] $Folder, $Parameters, $Signature, $Result)
+    # Runs it to its end and puts its exit code into $Result; '' or the reason why it did not begin.
+    $program = $Parameters.package
+    if ($Parameters.program -ne '') {
+        $program = (Get-WindowsDirectory) + '\System32\' + $Parameters.program
+    }
+    $log = $Folder + '\install.log'
+    $arguments = $Parameters.arguments.Replace('{package}', $Parameters.package).Replace('{log}', $log)
+    $temp = $Folder + '\temp'
+    New-PlainFolder $temp
+    $values = @{
+        command_line = '"' + $program + '" ' + $arguments
+        signature = $Signature.status
+        signer = $Signature.signer
+        root = $Signature.root
+        signed_at = $Signature.signed_at
+    }
+    [void] (Add-State $Folder 'launching' $values)
+    try {
+        $child = Start-Installer $program $arguments $temp
+    }
+    catch {
+        $Result.detail = [string] $_.Exception.Message
+        return 'not_launched'
+    }
+    Write-Heartbeat $Folder $child 0
+    Watch-Installer $Folder $child $Parameters.still_seconds
+    $Result.exit_code = Get-InstallerExitCode $child.process
+    return ''
+}
+
+function Complete-Package {
+    param([string] $Folder, $Parameters, $Result)
+    # It has ended; what it unpacked and started may outlive it for a while.
+    $Result.reason = 'done'
+    Add-Quietly $Folder 'installed' @{ exit_code = $Result.exit_code }
+    $temp = $Folder + '\temp'
+    for ($second = 0; $second -lt $Parameters.busy_seconds -and (Test-FolderProcess $temp); $second += 5) {
+        Wait-Seconds 5
+    }
+}
+
+function Test-PendingRename {
+    param($Parameters)
+    # Whether the DLL waits for the next restart.
+    $renames = [string] (Get-RegistryValue $Parameters.rename_key $Parameters.rename_value)
+    foreach ($line in $renames.Split("`n")) {
+        if ($line.EndsWith($Parameters.dll, [System.StringComparison]::OrdinalIgnoreCase)) {
+            return $true
+        }
+    }
+    return $false
+}
+
+function Get-RunningServices {
+    param($Roots)
+    # The names of those of the roots that run, and of all that needs them, in the order in which they have to stop.
+    $names = @()
+    foreach ($root in @($Roots)) {
+        $status = Get-ServiceStatus $root
+        if ($null -eq $status -or $status -ceq 'stopped') {
+            continue
+        }
+        $these = @(Get-DependentServices $root)
+        $these += $root
+        foreach ($name in $these) {
+            if ($names -notcontains $name) {
+                $names += $name
+                $name
+            }
+        }
+    }
+}
+
+function Start-Services {
+    param([string] $Services, [string] $Sites, [string] $IdleSites, [int] $Seconds)
+    # Lists are divided by '/', services in the order in which they stopped.  Each is tried, whatever becomes of others.
+    # What is no longer there was removed meanwhile.  The lines that are returned tell what does not run.
+    $names = $Services.Split('/')
+    $trouble = @()
+    for ($index = $names.Length - 1; $index -ge 0; $index--) {
+        if ($names[$index] -ne '' -and $null -ne (Get-ServiceStatus $names[$index])) {
+            $told = Switch-Service $names[$index] $true $Seconds
+            if ($told -ne '') {
+                $trouble += $names[$index] + ': ' + $told
+            }
+        }
+    }
+    # IIS starts the sites that it is set to start: those that ran though they were not, and the other way round.
+    try {
+        foreach ($site in @(Get-WebSites)) {
+            $ran = $Sites.Split('/') -contains $site.number
+            $idle = $IdleSites.Split('/') -contains $site.number
+            $told = ''
+            if (($ran -and -not $site.running) -or ($idle -and $site.running)) {
+                $told = Switch-WebSite $site.number $ran
+            }
+            if ($told -ne '') {
+                $trouble += 'site ' + $site.name + ': ' + $told
+            }
+        }
+    }
+    catch {
+        $trouble += 'sites: ' + [string] $_.Exception.Message
+    }
+    return ($trouble -join '; ')
+}
+
+function Get-CutText {
+    param([string] $Text)
+    if ($Text.Length -gt 2000) {
+        return $Text.Substring(0, 2000)
+    }
+    return $Text
+}
+
+function Get-ConnectionText {
+    param($Parameters)
+    # One line for each connection to the database that is not WSUS's own on this server.
+    $own = Get-ComputerName
+    $lines = @()
+    foreach ($connection in @(Get-DatabaseConnections $Parameters.server $Parameters.database 60)) {
+        $name = ''
+        if ($connection.host -eq $own -and $connection.process -cmatch '^[0-9]{1,9}$') {
+            $name = Get-ProcessName ([int] $connection.process)
+        }
+        if (@($Parameters.own_programs) -notcontains $name -and $lines.Length -lt 20) {
+            $lines += $connection.host + ': ' + $name + ' ' + $connection.program
+        }
+    }
+    return ($lines -join "`n")
+}
+
+function Copy-SetupLogs {
+    param([string] $Folder, $Parameters, [string] $Since)
+    # What runs in the service of Windows Installer writes into that service's own folder; only logs of this run count.
+    $from = (Get-WindowsDirectory) + '\' + $Parameters.system_temp
+    $to = $Folder + '\temp\system'
+    foreach ($name in @(Get-FolderEntries $from)) {
+        $ours = $false
+        foreach ($start in @($Parameters.log_names)) {
+            if ($name.StartsWith($start, [System.StringComparison]::OrdinalIgnoreCase)) {
+                $ours = $true
+            }
+        }
+        $path = $from + '\' + $name
+        if (-not $ours -or -not (Test-File $path)) {
+            continue
+        }
+        # A log that cannot be copied stays where it is, and is no reason to fail.
+        try {
+            if ((Get-SecondsBetween $Since (Get-FileTime $path)) -ge -1) {
+                New-PlainFolder $to
+                Join-Files @($path) ($to + '\' + $name)
+            }
+        }
+        catch {
+            continue
+        }
+    }
 }

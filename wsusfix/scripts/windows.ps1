@@ -953,6 +953,309 @@ function Write-ApplicationLog {
     }
 }
 
+function Open-Database {
+    param([string] $Server, [int] $Seconds)
+    # Always the server's own administrative database: whoever looks must not count among those who use another.
+    # Its properties hide behind its keywords in PowerShell, so that only methods are asked of it.
+    $text = New-Object System.Data.SqlClient.SqlConnectionStringBuilder
+    $text['Data Source'] = $Server
+    $text['Initial Catalog'] = 'master'
+    $text['Integrated Security'] = $true
+    $text['Pooling'] = $false
+    $text['Connect Timeout'] = $Seconds
+    $text['Application Name'] = 'wsusfix'
+    $connection = New-Object System.Data.SqlClient.SqlConnection($text.ToString())
+    $connection.Open()
+    return $connection
+}
+
+function Invoke-DatabaseCommand {
+    param($Connection, [string] $Text, $Values, [int] $Seconds)
+    # The rows, each as a table; values are parameters of the command and never part of its text.
+    $command = $Connection.CreateCommand()
+    $command.CommandText = $Text
+    $command.CommandTimeout = $Seconds
+    foreach ($entry in $Values.GetEnumerator()) {
+        [void] $command.Parameters.AddWithValue('@' + $entry.Key, [string] $entry.Value)
+    }
+    $reader = $command.ExecuteReader()
+    try {
+        while ($reader.Read()) {
+            $row = @{}
+            for ($index = 0; $index -lt $reader.FieldCount; $index++) {
+                $row[$reader.GetName($index)] = (ConvertTo-PlainText $reader.GetValue($index)).Trim()
+            }
+            $row
+        }
+        # An error that comes after the rows is thrown only when they are asked for to their end.
+        while ($reader.NextResult()) {
+            continue
+        }
+    }
+    finally {
+        $reader.Close()
+    }
+}
+
+function Get-DatabaseState {
+    param([string] $Server, [string] $Database, [int] $Seconds)
+    # 115 is the option 'nested triggers'; a page has 8192 bytes.
+    $general = "SELECT CONVERT(nvarchar(128), SERVERPROPERTY('ProductVersion')) AS version, " +
+        "CONVERT(nvarchar(256), @@SERVERNAME) AS own_name, " +
+        "CONVERT(nvarchar(256), SERVERPROPERTY('ServerName')) AS network_name, " +
+        "CONVERT(int, SERVERPROPERTY('ProcessID')) AS process_id, " +
+        "IS_SRVROLEMEMBER('sysadmin') AS sysadmin, " +
+        "(SELECT value FROM master.dbo.syscurconfigs WHERE config = 115) AS nested_triggers"
+    $files = "SELECT f.filename, CONVERT(bigint, f.size) * 8192 AS size FROM master.dbo.sysaltfiles AS f " +
+        "JOIN master.dbo.sysdatabases AS d ON d.dbid = f.dbid WHERE d.name = @database"
+    $connection = Open-Database $Server $Seconds
+    try {
+        $row = @(Invoke-DatabaseCommand $connection $general @{} $Seconds)[0]
+        $paths = @()
+        $size = [long] 0
+        foreach ($file in @(Invoke-DatabaseCommand $connection $files @{ database = $Database } $Seconds)) {
+            $paths += $file.filename
+            $size += [long] $file.size
+        }
+    }
+    finally {
+        $connection.Close()
+    }
+    return @{
+        version = $row.version
+        own_name = $row.own_name
+        network_name = $row.network_name
+        process_id = [int] $row.process_id
+        sysadmin = $row.sysadmin -eq '1'
+        nested_triggers = $row.nested_triggers -eq '1'
+        size = (ConvertTo-PlainText $size)
+        files = ($paths -join "`n")
+    }
+}
+
+function Get-DatabaseConnections {
+    param([string] $Server, [string] $Database, [int] $Seconds)
+    # Who uses the database: host, number of the process there, and what the program calls itself.
+    $text = "SELECT RTRIM(hostname) AS host, RTRIM(hostprocess) AS process, RTRIM(program_name) AS program " +
+        "FROM master.dbo.sysprocesses WHERE dbid = DB_ID(@database) AND spid <> @@SPID AND spid > 50"
+    $connection = Open-Database $Server $Seconds
+    try {
+        foreach ($row in @(Invoke-DatabaseCommand $connection $text @{ database = $Database } $Seconds)) {
+            @{ host = $row.host; process = $row.process; program = $row.program }
+        }
+    }
+    finally {
+        $connection.Close()
+    }
+}
+
+function Save-Database {
+    param([string] $Server, [string] $Database, [string] $Path, [int] $Seconds)
+    # Outside of the chain of other backups, and with a checksum on every page.
+    $connection = Open-Database $Server 60
+    try {
+        $values = @{ database = $Database; path = $Path }
+        $text = 'BACKUP DATABASE @database TO DISK = @path WITH COPY_ONLY, CHECKSUM'
+        [void] (Invoke-DatabaseCommand $connection $text $values $Seconds)
+    }
+    finally {
+        $connection.Close()
+    }
+}
+
+function Test-DatabaseBackup {
+    param([string] $Server, [string] $Path, [int] $Seconds)
+    # Nothing when it can be restored; what it lacks is thrown.
+    $connection = Open-Database $Server 60
+    try {
+        $text = 'RESTORE VERIFYONLY FROM DISK = @path WITH CHECKSUM'
+        [void] (Invoke-DatabaseCommand $connection $text @{ path = $Path } $Seconds)
+    }
+    finally {
+        $connection.Close()
+    }
+}
+
+function Get-ProcessOwner {
+    param([int] $ProcessId)
+    # The SID, whatever the account is called in the server's language.
+    foreach ($process in @(Get-WmiObject -Class Win32_Process -EnableAllPrivileges)) {
+        if ([int] $process.ProcessId -eq $ProcessId) {
+            return [string] $process.GetOwnerSid().Sid
+        }
+    }
+    return ''
+}
+
+function Get-ProcessName {
+    param([int] $ProcessId)
+    foreach ($process in @(Get-WmiObject -Class Win32_Process)) {
+        if ([int] $process.ProcessId -eq $ProcessId) {
+            return ([string] $process.Name).ToLowerInvariant()
+        }
+    }
+    return ''
+}
+
+function New-SharedFolder {
+    param([string] $Path, [string] $Sid)
+    # For SYSTEM, Administrators, and one account that may write into it and not change who may.
+    $inherit = [System.Security.AccessControl.InheritanceFlags] 'ContainerInherit, ObjectInherit'
+    $none = [System.Security.AccessControl.PropagationFlags]::None
+    $allow = [System.Security.AccessControl.AccessControlType]::Allow
+    $security = New-Object System.Security.AccessControl.DirectorySecurity
+    $security.SetAccessRuleProtection($true, $false)
+    $rights = @{ 'S-1-5-18' = 'FullControl'; 'S-1-5-32-544' = 'FullControl' }
+    if (-not $rights.ContainsKey($Sid)) {
+        $rights[$Sid] = 'Modify'
+    }
+    foreach ($entry in $rights.GetEnumerator()) {
+        $account = New-Object System.Security.Principal.SecurityIdentifier($entry.Key)
+        $right = [System.Security.AccessControl.FileSystemRights] $entry.Value
+        $rule = New-Object System.Security.AccessControl.FileSystemAccessRule($account, $right, $inherit, $none, $allow)
+        $security.AddAccessRule($rule)
+    }
+    $owner = New-Object System.Security.Principal.SecurityIdentifier('S-1-5-32-544')
+    $security.SetOwner($owner)
+    [void] [System.IO.Directory]::CreateDirectory($Path, $security)
+}
+
+function Get-DependentServices {
+    param([string] $Name)
+    # The names of those that run and need this one, in the order in which they have to stop.
+    foreach ($service in @(Get-Service)) {
+        if ($service.Name -eq $Name) {
+            foreach ($dependent in $service.DependentServices) {
+                if ([string] $dependent.Status -ne 'Stopped') {
+                    $dependent.Name
+                }
+            }
+        }
+    }
+}
+
+function Switch-Service {
+    param([string] $Name, [bool] $Run, [int] $Seconds)
+    # '' when the service runs or is stopped as asked for, else what went wrong.
+    $wanted = 'Stopped'
+    if ($Run) {
+        $wanted = 'Running'
+    }
+    try {
+        foreach ($service in @(Get-Service)) {
+            if ($service.Name -ne $Name) {
+                continue
+            }
+            if ([string] $service.Status -eq $wanted) {
+                return ''
+            }
+            if ($Run) {
+                $service.Start()
+            }
+            else {
+                $service.Stop()
+            }
+            $service.WaitForStatus($wanted, [System.TimeSpan]::FromSeconds($Seconds))
+            return ''
+        }
+        return 'there is no service ' + $Name
+    }
+    catch {
+        return (Get-ErrorText $_.Exception)
+    }
+}
+
+function Get-WebSites {
+    # By ADSI, which every WSUS 3.0 server has: from IIS 7 on WSUS needs the compatibility with IIS 6.
+    $root = New-Object System.DirectoryServices.DirectoryEntry('IIS://localhost/W3SVC')
+    foreach ($site in $root.psbase.Children) {
+        if ($site.psbase.SchemaClassName -eq 'IIsWebServer') {
+            # 2: started.
+            @{
+                number = [string] $site.psbase.Name
+                name = [string] $site.psbase.Properties['ServerComment'].Value
+                running = [int] $site.psbase.Properties['ServerState'].Value -eq 2
+            }
+        }
+    }
+}
+
+function Switch-WebSite {
+    param([string] $Number, [bool] $Run)
+    # '' when it was told to, else what went wrong.
+    try {
+        $site = New-Object System.DirectoryServices.DirectoryEntry('IIS://localhost/W3SVC/' + $Number)
+        $deed = 'Stop'
+        if ($Run) {
+            $deed = 'Start'
+        }
+        [void] $site.psbase.Invoke($deed, $null)
+        return ''
+    }
+    catch {
+        return (Get-ErrorText $_.Exception)
+    }
+}
+
+function Test-Compressed {
+    param([string] $Path)
+    # 2048: a file or folder is compressed, or all that is made on its drive will be.
+    $root = [System.IO.Path]::GetPathRoot($Path)
+    foreach ($each in @($Path, $root)) {
+        $there = (Test-File $each) -or (Test-Folder $each)
+        if ($there -and ([int] [System.IO.File]::GetAttributes($each) -band 2048) -ne 0) {
+            return $true
+        }
+    }
+    return $false
+}
+
+function Get-FileTime {
+    param([string] $Path)
+    if (-not (Test-File $Path)) {
+        return $null
+    }
+    return (ConvertTo-UtcText ([System.IO.File]::GetLastWriteTimeUtc($Path)))
+}
+
+function Start-Restart {
+    param([string] $Text, [int] $Seconds)
+    # '' when Windows has begun to wait for its restart.  Nothing is forced: a program that refuses keeps it waiting.
+    $start = New-Object System.Diagnostics.ProcessStartInfo
+    $start.FileName = (Get-WindowsDirectory) + '\System32\shutdown.exe'
+    # Planned, 4:1: an application is maintained.
+    $start.Arguments = '/r /t ' + (ConvertTo-PlainText $Seconds) + ' /d p:4:1 /c "' + $Text.Replace('"', "'") + '"'
+    $start.UseShellExecute = $false
+    $start.CreateNoWindow = $true
+    $process = [System.Diagnostics.Process]::Start($start)
+    if (-not $process.WaitForExit(60000)) {
+        return 'shutdown.exe did not end within 60 seconds'
+    }
+    if ($process.ExitCode -ne 0) {
+        return 'shutdown.exe ended with exit code ' + (ConvertTo-PlainText $process.ExitCode)
+    }
+    return ''
+}
+
+function Get-WsusHierarchy {
+    # By WSUS's own interface: the server above, '' for none, and the names of all that share the database, one a line.
+    $loaded = [System.Reflection.Assembly]::LoadWithPartialName('Microsoft.UpdateServices.Administration')
+    if ($null -eq $loaded) {
+        throw 'the administration interface of WSUS is not installed'
+    }
+    $server = [Microsoft.UpdateServices.Administration.AdminProxy]::GetUpdateServer()
+    $configuration = $server.GetConfiguration()
+    $upstream = ''
+    if (-not $configuration.SyncFromMicrosoftUpdate) {
+        $upstream = [string] $configuration.UpstreamWsusServerName
+    }
+    $names = @()
+    foreach ($each in @($server.GetFrontEndServers())) {
+        $names += [string] $each.FullDomainName
+    }
+    return @{ upstream = $upstream; front_ends = ($names -join "`n") }
+}
+
 function Wait-Seconds {
     param([double] $Seconds)
     [System.Threading.Thread]::Sleep([int] ($Seconds * 1000))

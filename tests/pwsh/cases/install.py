@@ -8,7 +8,7 @@ from typing import Any, Final
 from tests.pwsh.cases.stage import Stage, case, state
 from tests.pwsh.shell import hasty
 from wsusfix.lab.filesystem import Failure
-from wsusfix.lab.windows import SimulatedWindows
+from wsusfix.lab.windows import SimulatedWindows, time_text
 
 _ROAD: Final = "started checking_package checking_signature launching installing installed finished"
 
@@ -159,3 +159,39 @@ def _(stage: Stage) -> dict[str, Any]:
     assert (result.state, result.output, result.errors) == ("Completed", [], [])
     assert host.files.entries(f"{folder}\\state") == ["00001.txt"]
     return {"reason": ""}
+
+
+@case("install_update", "the maintenance window is over", "window_over")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    last = stage.install(host, not_after="2008-07-15T10:00:00Z")
+    assert (last["phases"], host.installations) == ("started finished", ())
+    return last
+
+
+@case("install_update", "the maintenance window is waited for", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    opens = time_text(host.machine.now() + 50)
+    last = stage.install(host, windows=hasty(host), not_before=opens)
+    assert last["phases"] == _ROAD.replace("started", "started waiting_for_window")
+    assert last["until"] == opens
+    assert host.session().get_clock() >= opens
+    return last
+
+
+@case("install_update", "the maintenance window ends while another installation is waited for", "window_over")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    windows = hasty(host)
+    host.faults.installer_busy()
+    ends = time_text(host.machine.now() + 20)
+
+    class Ending(type(windows)):  # type: ignore[misc]
+        def wait_seconds(self, seconds: float) -> None:
+            super().wait_seconds(seconds)
+            self.machine.foreign_installer = self.machine.clock_offset < 30
+
+    last = stage.install(host, windows=Ending(host.machine, host.session().process), not_after=ends, busy_seconds=600)
+    assert "launching" not in last["phases"]
+    return last

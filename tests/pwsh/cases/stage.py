@@ -18,7 +18,7 @@ from wsusfix.lab.filesystem import CLOSED
 from wsusfix.lab.windows import SimulatedWindows, to_clixml
 from wsusfix.options import Timeouts
 from wsusfix.scripts import compose
-from wsusfix.scripts.contracts import STAGING_NAME, TASK_NAME
+from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME
 
 __all__ = [
     "ABOUT",
@@ -122,15 +122,23 @@ class Stage:
         host.files.make_folders(f"{host.staging_path}\\files")
         host.files.create(path, changed.pop("data", package.read_bytes()))
         parameters = job_parameters(changed.pop("path", path), package, **changed)
-        folder = self.job(host)
+        return self.work(host, "install_update", parameters, windows)
+
+    def work(
+        self, host: Host, kind: str, parameters: dict[str, Any], windows: SimulatedWindows | None = None
+    ) -> dict[str, str]:
+        """Run a job of any kind to its end; its last state, with all phases beside it."""
+        CONTRACTS[kind].check_parameters(parameters)
+        folder = self.job(host, kind=kind)
         host.files.create(f"{folder}\\parameters.xml", to_clixml(parameters))
-        result = self.shell.work(host, f"{folder}\\job.ps1", windows)
+        result = self.shell.work(host, f"{folder}\\job.ps1", windows, kind)
         assert (result.state, result.errors, result.output) == ("Completed", [], [])
         states = states_of(host.session().read_text_file(f"{folder}\\state\\00001.txt") or "")
         for number in range(2, 30):
             text = host.session().read_text_file(f"{folder}\\state\\{number:05d}.txt")
             states += states_of(text) if text else []
-        return {**states[-1], "phases": " ".join(state["phase"] for state in states)}
+        told = {key: value for each in states[:-1] for key, value in each.items()}
+        return {**told, **states[-1], "phases": " ".join(state["phase"] for state in states)}
 
 
 def state(phase: str, **values: object) -> str:

@@ -19,6 +19,14 @@ from wsusfix.lab.behaviours.jobs import cleanup, collect_job, poll_job, start_jo
 from wsusfix.lab.behaviours.logs import search_logs
 from wsusfix.lab.behaviours.shared import Behaviour, JobBehaviour
 from wsusfix.lab.behaviours.staging import assemble, receive, stage
+from wsusfix.lab.behaviours.upgrade import (
+    back_up_database,
+    check_prerequisites,
+    restart,
+    start_stopped,
+    surroundings,
+    upgrade,
+)
 from wsusfix.scripts import compose, name_of
 from wsusfix.scripts.contracts import ContractError
 
@@ -55,6 +63,7 @@ def recognise(text: str) -> str:
 BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
     {
         "facts": facts,
+        "surroundings": surroundings,
         "stage": stage,
         "receive": receive,
         "assemble": assemble,
@@ -66,4 +75,13 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
     }
 )
 #: What does the work of each script that a task runs; it is given the job's folder.
-JOBS: Final[Mapping[str, JobBehaviour]] = MappingProxyType({"install_update": install_update})
+JOBS: Final[Mapping[str, JobBehaviour]] = MappingProxyType(
+    {
+        "install_update": install_update,
+        "check_prerequisites": check_prerequisites,
+        "back_up_database": back_up_database,
+        "upgrade": upgrade,
+        "start_services": start_stopped,
+        "restart": restart,
+    }
+)

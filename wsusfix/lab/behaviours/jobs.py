@@ -121,7 +121,9 @@ def collect_job(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     if windows.get_folder_trust(staging):
         return answer
     names = [INSTALL_LOG] if windows.test_file(f"{folder}\\{INSTALL_LOG}") else []
-    logs = [name for name in tree_files(windows, f"{folder}\\temp", "temp\\") if name.lower().endswith(".log")]
+    logs = [
+        name for name in tree_files(windows, f"{folder}\\temp", "temp\\") if name.lower().endswith((".log", ".xml"))
+    ]
     lines, shown, longest = [], "", 0
     for name in (names + logs)[:500]:
         path = f"{folder}\\{name}"

@@ -22,6 +22,7 @@ __all__ = [
     "JobBehaviour",
     "Parameters",
     "Standing",
+    "TIME_FORMAT",
     "add_claim",
     "add_state",
     "age_seconds",
@@ -55,7 +56,8 @@ JobBehaviour = Callable[[SimulatedWindows, str], None]
 ABSENT: Final = "absent"
 _SEGMENT: Final = re.compile(r"(\d{12})-(\d{1,12})\.seg")
 _NUMBERED: Final = re.compile(r"\d{5}\.[a-z]+")
-_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+#: How scripts write times.
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def staging_path(windows: SimulatedWindows, name: str) -> str:
@@ -115,7 +117,7 @@ def tree_files(windows: SimulatedWindows, folder: str, prefix: str = "") -> list
 
 def age_seconds(since: str, now: str) -> float:
     """Seconds between two times, without a sign."""
-    begin, end = (datetime.strptime(text, _TIME) for text in (since, now))
+    begin, end = (datetime.strptime(text, TIME_FORMAT) for text in (since, now))
     return abs((end - begin).total_seconds())
 
 

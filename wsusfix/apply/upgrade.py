@@ -1,0 +1,252 @@
+"""How WSUS is upgraded: setup checks its prerequisites, then upgrades between the stop and the start of services.
+
+``VersionString`` decides whether it worked, whatever an exit code said.  If setup has removed WSUS that is said first,
+with the backup and how to restore it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wsusfix import advisory
+from wsusfix.advisory import ExitMeaning, InstallType
+from wsusfix.apply.working import (
+    EVENT_SOURCE,
+    NEVER_BEGAN,
+    Ended,
+    Site,
+    Work,
+    exit_code_of,
+    last_phase,
+    never_began,
+    package_failure,
+    stopped_services,
+)
+from wsusfix.errors import WsusFixError
+from wsusfix.facts import HostFacts
+from wsusfix.options import whole_seconds
+from wsusfix.plan import CheckPrerequisites, UpgradeServicePack
+from wsusfix.remote.job import Job, Left
+from wsusfix.results import DatabaseBackup, JobEvidence, StepStatus, Verification
+from wsusfix.scripts.contracts import CHECK_PREREQUISITES, START_SERVICES, UPGRADE, JobReason, JobStatus
+from wsusfix.surroundings import own_programs, service_roots
+
+__all__ = ["CheckWork", "UpgradeWork", "start_parameters"]
+
+_LOGS: Final[Mapping[str, Any]] = {"log_names": list(advisory.SETUP_LOGS), "system_temp": advisory.SYSTEM_TEMP}
+_RESTART: Final = "restart the server, then run again: the road goes on from there"
+
+
+class CheckWork(Work[CheckPrerequisites]):
+    """The step ``CheckPrerequisites`` being carried out."""
+
+    kind = CHECK_PREREQUISITES.name
+
+    def parameters(self, before: HostFacts) -> Mapping[str, Any]:
+        """Upload setup, and say how it only checks."""
+        step = self.step
+        return {
+            **self.site.package_parameters(before, step.package, step.command, step.accept_unverifiable_signature),
+            **_LOGS,
+        }
+
+    def ended(self, job: Job, verification: Verification) -> Ended:
+        """Say what setup found; anything but success ends the road before anything was stopped."""
+        if never_began(job):
+            return NEVER_BEGAN
+        if job.status is JobStatus.INTERRUPTED:
+            why = f"the job was interrupted in {last_phase(job)} (restart, power, or killed)"
+            return Ended(StepStatus.FAILED, why, "run again: nothing was changed")
+        if job.reason is not JobReason.DONE:
+            return package_failure(job)
+        said, advice = _said(job)
+        if exit_code_of(job) == 0:
+            return Ended(StepStatus.DONE, "setup finds its prerequisites met")
+        return Ended(StepStatus.FAILED, f"{said}; nothing was changed", advice)
+
+    def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
+        """Return what is kept of the job, with setup's hash."""
+        return self.site.evidence(job, before, left, self.step.package.sha256)
+
+    def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
+        """A check changes nothing."""
+        return False
+
+    def message(self, ended: Ended, verification: Verification) -> str:
+        """Say what came of it."""
+        return ended.why if ended.status is StepStatus.DONE else f"failed: {ended.why}"
+
+
+class UpgradeWork(Work[UpgradeServicePack]):
+    """The step ``UpgradeServicePack`` being carried out."""
+
+    kind = UPGRADE.name
+    _after: HostFacts | None = None
+    _mended: str = ""
+
+    def reached(self, facts: HostFacts) -> str:
+        """Nothing is to be done where the service pack is in already."""
+        return f"WSUS {self.step.target} is installed already" if self._upgraded(facts) else ""
+
+    def parameters(self, before: HostFacts) -> Mapping[str, Any]:
+        """Upload setup, and say what may be stopped, and what proves success."""
+        step, backup = self.step, self.site.backup
+        return {
+            **self.site.package_parameters(before, step.package, step.command, step.accept_unverifiable_signature),
+            **_LOGS,
+            "dll": before.wsus.dll_path,
+            "rename_key": advisory.RENAME_KEY,
+            "rename_value": advisory.RENAME_VALUE,
+            "server": step.database_server,
+            "database": step.database,
+            "own_programs": own_programs(),
+            "setup_key": advisory.SETUP_KEY,
+            "version": step.version,
+            "release": ".".join(map(str, step.upgrade.release)) + ".",
+            "backup": backup.path if backup is not None else "",
+            "service_roots": service_roots(),
+            "services": list(step.services),
+            "stop_seconds": whole_seconds(self.site.timeouts.stop),
+        }
+
+    def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
+        """Wait for services; after a job that was cut off, start what it had stopped."""
+        if self.site.backup is None and job.value("backup"):
+            self.site.backup = DatabaseBackup(path=job.value("backup"), size=None)
+        cut = job.status is JobStatus.INTERRUPTED
+        after, verification = self.site.settled(before, restarts=cut or _restart_begun(job))
+        if cut and job.value("services"):
+            self._mend(job, after)
+            after, verification = self.site.settled(before)
+        self._after = after
+        self.site.restart_asked = self._upgraded(after) and _meaning(job) is ExitMeaning.RESTART_NEEDED
+        return after, verification
+
+    def _mend(self, job: Job, facts: HostFacts) -> None:
+        """Start again what the job had stopped; that this fails is said, and is not the loss of an outcome."""
+        try:
+            ended = self.site.run_job(START_SERVICES.name, start_parameters(self.site, job, facts), facts)
+        except WsusFixError as error:
+            self.site.notes.append(f"the services that the upgrade had stopped could not be started: {error}")
+            return
+        left = ended.value("not_started") or ended.value("detail")
+        if ended.reason is JobReason.DONE and not left:
+            self.site.notes.append("the services that the upgrade had stopped were started again")
+        else:
+            self.site.notes.append(f"of the services that the upgrade had stopped, not all run again: {left}")
+
+    def ended(self, job: Job, verification: Verification) -> Ended:
+        """Say how the job ended. What stands on the server decides, whatever an exit code said."""
+        facts = self._after
+        if never_began(job):
+            return NEVER_BEGAN
+        if facts is not None and _removed(facts):
+            return self._removed_by(job)
+        idle = job.value("not_started") or ", ".join(
+            f"{check.name} is {check.found}" for check in stopped_services(verification)
+        )
+        services = f"not running again: {idle}" if idle else "the services run as before"
+        cut = job.status is JobStatus.INTERRUPTED
+        said = f"the job was interrupted in {last_phase(job)}" if cut else _said(job)[0]
+        if facts is not None and self._upgraded(facts):
+            if idle:
+                why = f"upgraded to WSUS {self.step.target} ({said}), but {services}"
+                return Ended(StepStatus.FAILED, why, "start them, and look at the server's event log")
+            if verification.restart_pending:
+                why = f"upgraded to WSUS {self.step.target} ({said}); the new DLL waits for a restart"
+                return Ended(StepStatus.DONE, why, _RESTART)
+            return Ended(StepStatus.DONE, f"upgraded to WSUS {self.step.target} ({said})")
+        failure = self._failure(job)
+        return Ended(failure.status, f"{failure.why}; WSUS is still {self._still(facts)}, and {services}", failure.hint)
+
+    def _failure(self, job: Job) -> Ended:
+        if job.status is JobStatus.INTERRUPTED:
+            why = f"the job was interrupted in {last_phase(job)} (restart, power, or killed)"
+            return Ended(StepStatus.FAILED, why, "run again: the server is diagnosed anew before anything is started")
+        detail = job.value("detail")
+        match job.reason:
+            case JobReason.DONE:
+                said, advice = _said(job)
+                return Ended(StepStatus.FAILED, said, advice or "read setup's logs: was it the right package?")
+            case JobReason.OTHER_VERSION:
+                return Ended(StepStatus.FAILED, "another WSUS stands there than was planned for", "plan again")
+            case JobReason.OTHER_SERVICES:
+                why = f"the service {detail} would have stopped too, which nobody had consented to"
+                return Ended(StepStatus.FAILED, why, "plan again: the plan names what stops")
+            case JobReason.NOT_STOPPED:
+                why = f"a service did not stop, so setup was not started: {detail}"
+                return Ended(StepStatus.FAILED, why, "find out what keeps it, then run again")
+            case JobReason.CONNECTIONS:
+                why = f"others are connected to the database after WSUS had stopped: {detail}"
+                return Ended(StepStatus.FAILED, why, "end these connections, then run again")
+            case _:
+                return package_failure(job)
+
+    def _removed_by(self, job: Job) -> Ended:
+        version = job.value("version_before") or self.step.version
+        backup = f"the backup is {self.site.backup}" if self.site.backup is not None else "no backup was made"
+        return Ended(
+            StepStatus.FAILED,
+            f"WSUS WAS REMOVED by its setup ({_said(job)[0]}); {backup}",
+            f"install WSUS {version} again, then {advisory.RESTORE}",
+        )
+
+    def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
+        """Return what is kept of the job, with setup's hash."""
+        return self.site.evidence(job, before, left, self.step.package.sha256)
+
+    def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
+        """Whether another WSUS stands there than before, or none."""
+        first = job.value("version_before") or before.wsus.version_raw
+        return not after.wsus.present or after.wsus.version_raw != first
+
+    def message(self, ended: Ended, verification: Verification) -> str:
+        """Say what came of it; that WSUS is gone comes first."""
+        if ended.status is StepStatus.FAILED:
+            gone = self._after is not None and _removed(self._after)
+            return f"{ended.why}; {ended.hint}" if gone else f"failed: {ended.why}"
+        if verification.restart_pending:
+            return f"upgraded to WSUS {self.step.target}; a restart of the server is pending"
+        return f"upgraded to WSUS {self.step.target}" + (" and verified" if verification.ok else "")
+
+    def _upgraded(self, facts: HostFacts) -> bool:
+        return facts.wsus.present and facts.wsus.product is self.step.upgrade.product
+
+    def _still(self, facts: HostFacts | None) -> str:
+        return facts.wsus.version_raw if facts is not None else "what it was"
+
+
+def start_parameters(site: Site, job: Job, facts: HostFacts) -> dict[str, Any]:
+    """Return the parameters of the job that starts again what *job* had stopped."""
+    return {
+        "services": job.value("services"),
+        "sites": job.value("sites"),
+        "idle_sites": job.value("idle_sites"),
+        "stop_seconds": whole_seconds(site.timeouts.stop),
+        "event_source": EVENT_SOURCE,
+        "audit": site.audit(facts, f"what job {job.job_id} had stopped"),
+    }
+
+
+def _removed(facts: HostFacts) -> bool:
+    """Whether there is no WSUS server any more."""
+    return not facts.wsus.present or facts.wsus.install_type is not InstallType.SERVER_3
+
+
+def _meaning(job: Job) -> ExitMeaning | None:
+    code = exit_code_of(job)
+    return advisory.exit_code(code).meaning if code is not None else None
+
+
+def _restart_begun(job: Job) -> bool:
+    return _meaning(job) is ExitMeaning.RESTART_BEGUN
+
+
+def _said(job: Job) -> tuple[str, str]:
+    """What the exit code says, and what is to be done then."""
+    code = exit_code_of(job)
+    if code is None:
+        return "no exit code", ""
+    known = advisory.exit_code(code)
+    return f"exit code {code}: {known.text}", known.advice

@@ -1,0 +1,391 @@
+"""The scripts of an upgrade told once more in Python: the look around, and the jobs on its road."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from wsusfix.lab.behaviours.shared import ABSENT, Answer, Parameters, add_state, staging_path, tree_files
+from wsusfix.lab.behaviours.working import (
+    Checked,
+    Result,
+    Turn,
+    add_quietly,
+    check_package,
+    complete_package,
+    connection_text,
+    copy_setup_logs,
+    cut_text,
+    log_entry,
+    pending_rename,
+    run_job,
+    run_package,
+    running_services,
+    start_services,
+    wait_turn,
+    wait_window,
+    window_open,
+)
+from wsusfix.lab.filesystem import WindowsError_
+from wsusfix.lab.windows import SimulatedWindows
+from wsusfix.scripts.contracts import JobPhase, JobReason
+
+__all__ = ["back_up_database", "check_prerequisites", "restart", "start_stopped", "surroundings", "upgrade"]
+
+
+def surroundings(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``surroundings.ps1``: database, services, sites, drives, and the servers around."""
+    answer: Answer = {
+        "database_trouble": "",
+        "database_version": "",
+        "own_name": "",
+        "network_name": "",
+        "sysadmin": False,
+        "nested_triggers": False,
+        "database_size": "0",
+        "database_files": "",
+        "connections": "",
+        "hierarchy_trouble": "",
+        "upstream": "",
+        "front_ends": "",
+        "services": "\n".join(running_services(windows, parameters["service_roots"])),
+        "sites": "",
+        "sites_trouble": "",
+        "clock": windows.get_clock(),
+    }
+    if parameters["server"]:
+        try:
+            answer |= _database(windows, parameters)
+        except WindowsError_ as error:
+            answer["database_trouble"] = cut_text(error.message)
+    if parameters["hierarchy"]:
+        try:
+            hierarchy = windows.get_wsus_hierarchy()
+            answer |= {"upstream": hierarchy["upstream"], "front_ends": hierarchy["front_ends"]}
+        except WindowsError_ as error:
+            answer["hierarchy_trouble"] = cut_text(error.message)
+    try:
+        answer["sites"] = "\n".join(
+            f"{site['number']} {'running' if site['running'] else 'stopped'} {site['name']}"
+            for site in windows.get_web_sites()
+        )
+    except WindowsError_ as error:
+        answer["sites_trouble"] = cut_text(error.message)
+    paths = [*parameters["paths"], *filter(None, answer["database_files"].split("\n"))]
+    answer["drives"] = "\n".join(
+        f"{windows.get_free_space(path)} {'compressed' if windows.test_compressed(path) else 'plain'} {path}"
+        for path in paths
+    )
+    return {**answer, "backups": _backups(windows, parameters)}
+
+
+def _database(windows: SimulatedWindows, parameters: Parameters) -> Answer:
+    state = windows.get_database_state(parameters["server"], parameters["database"], parameters["seconds"])
+    return {
+        "database_version": state["version"],
+        "own_name": state["own_name"],
+        "network_name": state["network_name"],
+        "sysadmin": state["sysadmin"],
+        "nested_triggers": state["nested_triggers"],
+        "database_size": state["size"],
+        "database_files": state["files"],
+        "connections": connection_text(windows, parameters),
+    }
+
+
+def _backups(windows: SimulatedWindows, parameters: Parameters) -> str:
+    outer = staging_path(windows, parameters["backup_folder"])
+    try:
+        names = tree_files(windows, outer, f"{outer}\\")[:100]
+        return "\n".join(f"{windows.get_file_length(name)} {name}" for name in names)
+    except WindowsError_:
+        return ""  # who is no administrator may not even look at it
+
+
+# --- the jobs -------------------------------------------------------------------------------------------------------
+
+
+def check_prerequisites(windows: SimulatedWindows, folder: str) -> None:
+    """``check_prerequisites.ps1``: let setup check its prerequisites, and nothing else."""
+    run_job(windows, folder, {"exit_code": "", "event_logged": False}, _check_prerequisites)
+
+
+def _check_prerequisites(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    _run_check(windows, folder, parameters, result)
+    done = result["reason"] == JobReason.DONE.value and result["exit_code"] == "0"
+    result["event_logged"] = log_entry(
+        windows,
+        parameters,
+        not done,
+        f"result: {result['reason']}",
+        f"exit code: {result['exit_code']}",
+        result["detail"],
+    )
+
+
+def _run_check(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    if not wait_window(windows, folder, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return
+    add_state(windows, folder, JobPhase.CHECKING_PACKAGE)
+    if not windows.test_file(parameters["package"]):
+        result["reason"] = JobReason.PACKAGE_MISSING.value
+        return
+    began = windows.get_clock()
+    lock = windows.lock_file(parameters["package"])
+    try:
+        checked = check_package(windows, folder, parameters)
+        if checked.reason is not None:
+            result |= {"reason": checked.reason.value, "detail": checked.detail}
+            return
+        reason = wait_turn(windows, folder, parameters, Turn())
+        if reason is None:
+            reason = run_package(windows, folder, parameters, checked.signature, result)
+        if reason is not None:
+            result["reason"] = reason.value
+            return
+        complete_package(windows, folder, parameters, result)
+    finally:
+        windows.unlock_file(lock)
+    copy_setup_logs(windows, folder, parameters, began)
+
+
+def back_up_database(windows: SimulatedWindows, folder: str) -> None:
+    """``back_up_database.ps1``: back the database up into a folder of its own, and read the backup back."""
+    run_job(windows, folder, {"path": "", "size": "", "event_logged": False}, _back_up)
+
+
+def _back_up(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    _save_verified(windows, folder, parameters, result)
+    result["event_logged"] = log_entry(
+        windows,
+        parameters,
+        result["reason"] != JobReason.DONE.value,
+        f"result: {result['reason']}",
+        f"backup: {result['path']}",
+        f"bytes: {result['size']}",
+        result["detail"],
+    )
+
+
+def _save_verified(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    server, database = parameters["server"], parameters["database"]
+    if not wait_window(windows, folder, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return
+    add_state(windows, folder, JobPhase.ASKING_DATABASE)
+    try:
+        state: dict[str, Any] = windows.get_database_state(server, database, 60)
+    except WindowsError_ as error:
+        result |= {"reason": JobReason.DATABASE_NOT_REACHED.value, "detail": error.message}
+        return
+    outer = staging_path(windows, parameters["backup_folder"])
+    free = windows.get_free_space(outer)
+    if int(free) < int(state["size"]) + int(parameters["reserve"]):
+        detail = f"bytes free: {free}, size of the database: {state['size']}"
+        result |= {"reason": JobReason.NO_SPACE.value, "detail": detail}
+        return
+    sid = windows.get_process_owner(state["process_id"])
+    if not sid:
+        detail = "the process of the SQL server is not on this server"
+        result |= {"reason": JobReason.DATABASE_NOT_REACHED.value, "detail": detail}
+        return
+    place = _backup_folder(windows, outer, folder.rpartition("\\")[2], sid, result)
+    if not place:
+        return
+    path = f"{place}\\{database}.bak"
+    add_state(windows, folder, JobPhase.BACKING_UP, path=path, size=state["size"])
+    reason = JobReason.BACKUP_FAILED
+    try:
+        windows.save_database(server, database, path, parameters["backup_seconds"])
+        reason = JobReason.BACKUP_NOT_VERIFIED
+        add_state(windows, folder, JobPhase.VERIFYING_BACKUP)
+        windows.test_database_backup(server, path, parameters["backup_seconds"])
+        result["size"] = windows.get_file_length(path) or ""
+        if int(f"0{result['size']}") == 0:
+            raise WindowsError_(f"there is no backup at {path}")
+        result |= {"path": path, "reason": JobReason.DONE.value}
+    except WindowsError_ as error:
+        # A backup that nobody can rely on only takes room.
+        result |= {"reason": reason.value, "detail": error.message}
+        windows.remove_tree(place)
+
+
+def _backup_folder(windows: SimulatedWindows, outer: str, inner: str, sid: str, result: Result) -> str:
+    """A folder that the account of the SQL server may write into, within one that is closed; ``""`` when it is not."""
+    trust = windows.get_folder_trust(outer)
+    if trust == ABSENT:
+        windows.new_closed_folder(outer)
+        trust = windows.get_folder_trust(outer)
+    folder = f"{outer}\\{inner}"
+    if trust or windows.test_folder(folder):
+        result |= {"reason": JobReason.FOLDER_NOT_CLOSED.value, "detail": trust or folder}
+        return ""
+    windows.new_shared_folder(folder, sid)
+    return folder
+
+
+def upgrade(windows: SimulatedWindows, folder: str) -> None:
+    """``upgrade.ps1``: stop IIS and WSUS, run setup, and start again exactly what ran."""
+    result: Result = {
+        "exit_code": "",
+        "version_before": "",
+        "version_after": "",
+        "there": True,
+        "pending_rename": False,
+        "not_started": "",
+        "event_logged": False,
+    }
+    run_job(windows, folder, result, _upgrade, _complete_upgrade)
+
+
+def _version(windows: SimulatedWindows, parameters: Parameters) -> str:
+    return windows.get_registry_value(parameters["setup_key"], "VersionString") or ""
+
+
+def _upgrade(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    if not wait_window(windows, folder, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return
+    add_state(windows, folder, JobPhase.CHECKING_PACKAGE)
+    if not windows.test_file(parameters["package"]):
+        result["reason"] = JobReason.PACKAGE_MISSING.value
+        return
+    began = windows.get_clock()
+    # Held from before it is hashed until after it has run: what runs is what was hashed.
+    lock = windows.lock_file(parameters["package"])
+    try:
+        result["version_before"] = _version(windows, parameters)
+        if result["version_before"] != parameters["version"]:
+            result["reason"] = JobReason.OTHER_VERSION.value
+            return
+        checked = check_package(windows, folder, parameters)
+        if checked.reason is not None:
+            result |= {"reason": checked.reason.value, "detail": checked.detail}
+            return
+        reason = wait_turn(windows, folder, parameters, Turn())
+        if reason is not None:
+            result["reason"] = reason.value
+            return
+        _between(windows, folder, parameters, checked, result)
+    finally:
+        windows.unlock_file(lock)
+    copy_setup_logs(windows, folder, parameters, began)
+
+
+def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, checked: Checked, result: Result) -> None:
+    """Stop what was named to whoever consented, and start it again whatever happens in between."""
+    running = running_services(windows, parameters["service_roots"])
+    allowed = {name.lower() for name in parameters["services"]}
+    for name in running:
+        if name.lower() not in allowed:
+            result |= {"reason": JobReason.OTHER_SERVICES.value, "detail": name}
+            return
+    sites = windows.get_web_sites()
+    ran = {
+        "services": "/".join(running),
+        "sites": "/".join(str(site["number"]) for site in sites if site["running"]),
+        "idle_sites": "/".join(str(site["number"]) for site in sites if not site["running"]),
+    }
+    # Before the first of them stops: whoever comes after a power cut reads here what ran.
+    add_state(windows, folder, JobPhase.STOPPING, **ran, backup=parameters["backup"])
+    try:
+        if told := _stop(windows, running, parameters["stop_seconds"]):
+            result |= {"reason": JobReason.NOT_STOPPED.value, "detail": told}
+        else:
+            _install_stopped(windows, folder, parameters, checked, result)
+    except WindowsError_ as error:
+        result["detail"] = error.message
+    finally:
+        # What ended this very process, a power cut for one, ends it here too: nothing is asked in its name any more.
+        add_quietly(windows, folder, JobPhase.STARTING_SERVICES)
+        result["not_started"] = start_services(
+            windows, ran["services"], ran["sites"], ran["idle_sites"], parameters["stop_seconds"]
+        )
+
+
+def _stop(windows: SimulatedWindows, names: list[str], seconds: int) -> str:
+    """Stop them in their order; what went wrong with the first that does not."""
+    for name in names:
+        if told := windows.switch_service(name, False, seconds):
+            return f"{name}: {told}"
+    return ""
+
+
+def _install_stopped(
+    windows: SimulatedWindows, folder: str, parameters: Parameters, checked: Checked, result: Result
+) -> None:
+    add_state(windows, folder, JobPhase.CHECKING_CONNECTIONS)
+    if others := _wait_connections(windows, parameters):
+        result |= {"reason": JobReason.CONNECTIONS.value, "detail": others}
+        return
+    if not window_open(windows, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return
+    reason = run_package(windows, folder, parameters, checked.signature, result)
+    if reason is not None:
+        result["reason"] = reason.value
+        return
+    complete_package(windows, folder, parameters, result)
+
+
+def _wait_connections(windows: SimulatedWindows, parameters: Parameters) -> str:
+    """Who is still connected; those of WSUS vanish with its stop, the last of them a little later."""
+    others = ""
+    for _ in range(13):
+        others = connection_text(windows, parameters)
+        if not others:
+            return ""
+        windows.wait_seconds(5)
+    return others
+
+
+def _complete_upgrade(windows: SimulatedWindows, parameters: Parameters, result: Result) -> None:
+    """Tell what stands on the server afterwards, and write the entry in the event log."""
+    result["version_after"] = _version(windows, parameters)
+    result["there"] = windows.test_registry_key(parameters["setup_key"])
+    result["pending_rename"] = pending_rename(windows, parameters)
+    result["event_logged"] = log_entry(
+        windows,
+        parameters,
+        not result["version_after"].startswith(parameters["release"]),
+        f"result: {result['reason']}",
+        f"exit code: {result['exit_code']}",
+        f"version before: {result['version_before']}",
+        f"version after: {result['version_after']}",
+        f"not started again: {result['not_started']}",
+        result["detail"],
+    )
+
+
+def start_stopped(windows: SimulatedWindows, folder: str) -> None:
+    """``start_services.ps1``: start again what an upgrade stopped that was cut off."""
+    run_job(windows, folder, {"not_started": "", "event_logged": False}, _start_stopped)
+
+
+def _start_stopped(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    add_state(windows, folder, JobPhase.STARTING_SERVICES)
+    lists = (parameters["services"], parameters["sites"], parameters["idle_sites"])
+    result["not_started"] = start_services(windows, *lists, parameters["stop_seconds"])
+    result["reason"] = JobReason.DONE.value
+    told = (f"started again: {lists[0]}", f"not started again: {result['not_started']}")
+    result["event_logged"] = log_entry(windows, parameters, bool(result["not_started"]), *told)
+
+
+def restart(windows: SimulatedWindows, folder: str) -> None:
+    """``restart.ps1``: restart the server."""
+    run_job(windows, folder, {"event_logged": False}, _restart)
+
+
+def _restart(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    if not wait_window(windows, folder, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return
+    reason = wait_turn(windows, folder, parameters, Turn())
+    if reason is not None:
+        result["reason"] = reason.value
+        return
+    add_state(windows, folder, JobPhase.RESTARTING)
+    result["event_logged"] = log_entry(windows, parameters, False)
+    result["detail"] = windows.start_restart(parameters["text"], parameters["delay_seconds"])
+    result["reason"] = (JobReason.NOT_RESTARTED if result["detail"] else JobReason.DONE).value

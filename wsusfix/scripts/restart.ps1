@@ -1,0 +1,48 @@
+# wsusfix script: restart
+param($Parameters)
+# The job that restarts the server, run as SYSTEM from its own folder; only whoever was asked to starts it.
+
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+
+function Restart-Server {
+    param([string] $Folder, $Parameters, $Result)
+    # Writes the states up to 'restarting', and into $Result how it ended.
+    if (-not (Wait-Window $Folder $Parameters)) {
+        $Result.reason = 'window_over'
+        return
+    }
+    $reason = Wait-Turn $Folder $Parameters @{ waited = 0 }
+    if ($reason -ne '') {
+        $Result.reason = $reason
+        return
+    }
+    [void] (Add-State $Folder 'restarting' @{})
+    $Result.event_logged = Write-ApplicationLog $Parameters.event_source $Parameters.audit $false
+    $Result.detail = Start-Restart $Parameters.text $Parameters.delay_seconds
+    $Result.reason = 'done'
+    if ($Result.detail -ne '') {
+        $Result.reason = 'not_restarted'
+    }
+}
+
+$folder = Get-ScriptFolder ([string] $MyInvocation.MyCommand.Path)
+$identity = Get-SessionIdentity
+# The first state is the token: a task that fires a second time, or too late, ends here.
+if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {
+    return
+}
+
+$result = @{
+    reason = 'broken'
+    detail = ''
+    event_logged = $false
+}
+try {
+    $Parameters = Read-Parameters ($folder + '\parameters.xml')
+    [void] (Restart-Server $folder $Parameters $result)
+}
+catch {
+    $result.detail = [string] $_.Exception.Message
+}
+Add-End $folder $result

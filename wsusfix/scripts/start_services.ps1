@@ -1,0 +1,34 @@
+# wsusfix script: start_services
+param($Parameters)
+# The job that starts again what an upgrade stopped that was cut off; as SYSTEM from its own folder.
+
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+
+$folder = Get-ScriptFolder ([string] $MyInvocation.MyCommand.Path)
+$identity = Get-SessionIdentity
+# The first state is the token: a task that fires a second time, or too late, ends here.
+if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {
+    return
+}
+
+$result = @{
+    reason = 'broken'
+    detail = ''
+    not_started = ''
+    event_logged = $false
+}
+try {
+    $Parameters = Read-Parameters ($folder + '\parameters.xml')
+    [void] (Add-State $folder 'starting_services' @{})
+    $names = $Parameters.services
+    $result.not_started = Start-Services $names $Parameters.sites $Parameters.idle_sites $Parameters.stop_seconds
+    $result.reason = 'done'
+    $text = $Parameters.audit + "`r`nstarted again: " + $names + "`r`nnot started again: " + $result.not_started
+    $failed = $result.not_started -ne ''
+    $result.event_logged = Write-ApplicationLog $Parameters.event_source $text $failed
+}
+catch {
+    $result.detail = [string] $_.Exception.Message
+}
+Add-End $folder $result
