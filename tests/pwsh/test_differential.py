@@ -93,6 +93,9 @@ _servers = st.builds(
 def put_up(lab: Lab, state: State) -> Host:
     """A server in this state.  Its clock stands still, and who asks is always the same process."""
     host = lab.add_server("wsus", **state.options)
+    for path in [path for path in host.files if path.endswith("\\SoftwareDistribution.log")]:
+        # It tells the time at which the server was put up.
+        host.files.remove_file(path)
     host.machine.now = lambda: NOW  # type: ignore[method-assign]
     host.machine.boot_time = NOW - 5000
     host.machine.registry.set(probe_parameters(Timeouts())["setup_key"], **state.registry)
