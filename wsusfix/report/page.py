@@ -25,8 +25,8 @@ _STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;color:#222;max-width:62em;margin:2em auto;padding:0 1em}
 h1,h2,h3{line-height:1.2}h2{border-top:2px solid #444;padding-top:.6em;margin-top:2em}
 table{border-collapse:collapse;width:100%;margin:.5em 0}
-td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-th{background:#f1f1f1;font-weight:600}table.pairs th{width:13em}
+td,th{border:1px solid #bbb;padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:break-word}
+th{background:#f1f1f1;font-weight:600}table.pairs th{width:13em}table.pairs td{overflow-wrap:anywhere}
 pre{background:#f6f6f6;border:1px solid #ddd;padding:.8em;white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}
 .ok{color:#176117}.bad{color:#a11111}.when{color:#555}
 svg.timeline{width:100%;height:auto;background:#fff}svg.timeline text{font:12px system-ui,sans-serif}
