@@ -94,6 +94,8 @@ def test_what_the_library_refuses_is_a_plain_sentence(estate: Lab, ask: Asked) -
         ({"package": "/no/such/file.exe"}, "PackageError"),
         ({"package_sha256": "xyz"}, "UsageError"),
         ({"encryption": "auto"}, "UsageError"),
+        ({"not_before": "tomorrow"}, "UsageError"),
+        ({"not_after": "2008-09-06T22:00"}, "UsageError"),
         ({"timeouts": {"job": -1}}, "UsageError"),
         ({"password": "Wr0ng-Geheim"}, "AuthenticationError"),
     ):

@@ -96,6 +96,16 @@ def test_every_playbook_is_described_and_every_one_described_is_there() -> None:
     assert set(re.findall(r"ansible-playbook .*wsusfix\.wsus\.(\w+)", page)) == there
 
 
+@pytest.mark.parametrize("name", ["survey", "dry_run", "remediate"])
+def test_a_playbook_hands_over_every_option(name: str) -> None:
+    plays = yaml.safe_load((FOLDER / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
+    handed = [play["module_defaults"]["group/wsusfix.wsus.kb954960"] for play in plays if "module_defaults" in play]
+    assert len(handed) == (2 if name == "remediate" else 1)
+    for told in handed:
+        for option in SHARED.OPTION_ARGUMENTS:
+            assert told[option] == f"{{{{ wsus_{option} | default(omit) }}}}"
+
+
 def test_the_inventory_that_is_shown_names_what_the_playbooks_ask_for() -> None:
     shown = yaml.safe_load((FOLDER.parents[2] / "inventory.yml").read_text(encoding="utf-8"))
     groups = shown["all"]["children"]["wsus"]["children"]

@@ -107,6 +107,15 @@ options:
       lost:
         description: For which a lost connection is tried again while a job runs.
         type: float
+      restart:
+        description: For a server that restarts to be reached again.
+        type: float
+      backup:
+        description: For a backup of the database, and for reading it back.
+        type: float
+      stop:
+        description: For the services of IIS and of WSUS to stop, and to start again.
+        type: float
   package:
     description:
       - Path of the update's package on the controller, V(.exe), V(.msp) or V(.msi).
@@ -132,6 +141,61 @@ options:
         one is refused all the same.
     type: bool
     default: false
+  rtm:
+    description:
+      - The way out of WSUS 3.0 without a service pack, the documented workaround or an upgrade to a service pack.
+    type: str
+    choices: [workaround, upgrade]
+    default: workaround
+  upgrade_package:
+    description:
+      - Path of WSUS setup for a service pack on the controller, with O(rtm=upgrade); after one for SP1 the update
+        itself is installed.
+    type: path
+  upgrade_package_sha256:
+    description:
+      - Pinned SHA-256 of it; any other file blocks the plan.
+    type: str
+  upgrade_target:
+    description:
+      - What the setup brings, where it does not say so itself.
+    type: str
+    choices: ["3.0 SP1", "3.0 SP2"]
+  vouch_for_upgrade_package:
+    description:
+      - Accept a setup that does not name itself and has no pinned hash.
+    type: bool
+    default: false
+  upstream_version:
+    description:
+      - Version of the server that this one synchronizes with, as its console shows it; V(none) when there is none. A
+        server must not become newer than the one above it, and cannot ask for that itself.
+    type: str
+  upgrade_beside_others:
+    description:
+      - Upgrade although another product, such as Configuration Manager, stands on this WSUS.
+    type: bool
+    default: false
+  backup:
+    description:
+      - Back the database up before anything is changed. Left out, that is done before an upgrade only; V(false)
+        upgrades without one.
+    type: bool
+  reboot:
+    description:
+      - Whether the server may be restarted; V(if-needed) does so where an installer asks for it.
+    type: str
+    choices: [never, if-needed]
+    default: never
+  not_before:
+    description:
+      - No job begins to work on the server earlier, by the server's own clock. ISO 8601 with the offset from UTC, such
+        as V(2008-09-06T22:00+02:00).
+    type: str
+  not_after:
+    description:
+      - No job begins to work, and no restart is begun, later.
+    type: str
   logs:
     description:
       - Whether to search the server's own logs for whether the fault was observed. What is done does not depend on it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
@@ -35,6 +36,9 @@ TIMEOUTS = (
     "still",
     "job",
     "lost",
+    "restart",
+    "backup",
+    "stop",
 )
 
 
@@ -65,7 +69,20 @@ OPTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "package_arguments": {"type": "list", "elements": "str"},
     "vouch_for_package": {"type": "bool", "default": False},
     "accept_unverifiable_signature": {"type": "bool", "default": False},
+    "rtm": {"type": "str", "choices": ["workaround", "upgrade"], "default": "workaround"},
+    "upgrade_package": {"type": "path"},
+    "upgrade_package_sha256": {"type": "str"},
+    "upgrade_target": {"type": "str", "choices": ["3.0 SP1", "3.0 SP2"]},
+    "vouch_for_upgrade_package": {"type": "bool", "default": False},
+    "upstream_version": {"type": "str"},
+    "upgrade_beside_others": {"type": "bool", "default": False},
+    "backup": {"type": "bool"},
+    "reboot": {"type": "str", "choices": ["never", "if-needed"], "default": "never"},
+    "not_before": {"type": "str"},
+    "not_after": {"type": "str"},
 }
+#: Points in time, written as ISO 8601 has them.
+MOMENTS = ("not_before", "not_after")
 
 #: Of wsusfix.WsusServer.plan.
 LOOK_ARGUMENTS: dict[str, dict[str, Any]] = {"logs": {"type": "bool", "default": True}}
@@ -138,8 +155,21 @@ def chosen(parameters: Mapping[str, Any]) -> wsusfix.Options:
     Raises:
         UsageError: a value that cannot mean anything.
     """
-    given = {name: parameters[name] for name in OPTION_ARGUMENTS}
-    return wsusfix.Options(**{name: value for name, value in given.items() if value is not None})
+    given = {name: parameters[name] for name in OPTION_ARGUMENTS if parameters[name] is not None}
+    return wsusfix.Options(**{name: moment(name, value) if name in MOMENTS else value for name, value in given.items()})
+
+
+def moment(name: str, text: str) -> datetime:
+    """Return a point in time; whether it has its offset from UTC, the library checks.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        hint = "one such as 2008-09-06T22:00+02:00, or ...Z for UTC"
+        raise wsusfix.UsageError(f"{name} is no time: {text[:40]!r}", hint=hint) from None
 
 
 def connect(parameters: Mapping[str, Any], **more: Any) -> wsusfix.WsusServer:
