@@ -114,7 +114,8 @@ def test_a_missing_parameter_comes_from_the_environment(
         monkeypatch.setenv(f"WSUSFIX_{name.upper()}", str(value))
     told = ask("wsus_kb954960_info")
     assert told["verdict"] == "fixed"
-    assert told["invocation"]["module_args"]["timeouts"]["script"] == 60
+    monkeypatch.setenv("WSUSFIX_TIMEOUTS", "script=60,job=-1")
+    assert "time out job" in ask("wsus_kb954960_info")["msg"]
     monkeypatch.delenv("WSUSFIX_PASSWORD")
     assert "password" in ask("wsus_kb954960_info")["msg"]
 

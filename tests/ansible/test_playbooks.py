@@ -85,7 +85,7 @@ def test_a_wrong_password_is_told_and_never_shown(surveyed: tuple[Played, list[H
     for secret in (WRONG, str(hosts[0].connection["password"])):
         assert secret not in played.text
         assert secret not in json.dumps(played.results)
-    assert "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in played.text, "the run was not verbose"
+    assert "ESTABLISH LOCAL CONNECTION" in played.text, "the run was not verbose"
 
 
 def test_a_survey_tells_diagnosis_and_plan_as_data(surveyed: tuple[Played, list[Host], Path]) -> None:
