@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsusfix.advisory import Architecture
+    from wsusfix.agent import ClientSettings
+    from wsusfix.clients import ClientReport, Survey, canary, survey
     from wsusfix.diagnosis import Diagnosis, Evidence, Observed, Verdict
     from wsusfix.errors import (
         AccessDeniedError,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from wsusfix.events import Event, JobState, Moment, Note, PhaseBegun, Recorder, UploadProgress
     from wsusfix.facts import HostFacts
     from wsusfix.logs.correlate import Correlation, Pair
+    from wsusfix.logs.detections import Detection
     from wsusfix.logs.findings import ClientFinding, FileKind, LogFile, LogProblem, ServerFinding
     from wsusfix.logs.machine import MachineLogs
     from wsusfix.logs.survey import LogReport
@@ -63,7 +66,17 @@ if TYPE_CHECKING:
         UpgradeServicePack,
     )
     from wsusfix.remote.job import Cleanup, Job
-    from wsusfix.results import Check, DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+    from wsusfix.results import (
+        Canary,
+        CanaryState,
+        Check,
+        DatabaseBackup,
+        JobEvidence,
+        Outcome,
+        StepOutcome,
+        StepStatus,
+        Verification,
+    )
     from wsusfix.server import WsusServer, connect, remediate
     from wsusfix.surroundings import Surroundings
 
@@ -72,6 +85,8 @@ __version__ = "0.1.0"
 #: Where each public name lives; the house's rooms are loaded when a name is first asked for.
 _HOMES = {
     "wsusfix.advisory": ("Architecture",),
+    "wsusfix.agent": ("ClientSettings",),
+    "wsusfix.clients": ("ClientReport", "Survey", "canary", "survey"),
     "wsusfix.diagnosis": ("Diagnosis", "Evidence", "Observed", "Verdict"),
     "wsusfix.errors": (
         "AccessDeniedError",
@@ -103,6 +118,7 @@ _HOMES = {
     "wsusfix.events": ("Event", "JobState", "Moment", "Note", "PhaseBegun", "Recorder", "UploadProgress"),
     "wsusfix.facts": ("HostFacts",),
     "wsusfix.logs.correlate": ("Correlation", "Pair"),
+    "wsusfix.logs.detections": ("Detection",),
     "wsusfix.logs.findings": ("ClientFinding", "FileKind", "LogFile", "LogProblem", "ServerFinding"),
     "wsusfix.logs.machine": ("MachineLogs",),
     "wsusfix.logs.survey": ("LogReport",),
@@ -120,6 +136,8 @@ _HOMES = {
     ),
     "wsusfix.remote.job": ("Cleanup", "Job"),
     "wsusfix.results": (
+        "Canary",
+        "CanaryState",
         "Check",
         "DatabaseBackup",
         "JobEvidence",
@@ -141,11 +159,15 @@ __all__ = [
     "BackUpDatabase",
     "Blocked",
     "BrokenConnectionError",
+    "Canary",
+    "CanaryState",
     "CertificateError",
     "Check",
     "CheckPrerequisites",
     "Cleanup",
     "ClientFinding",
+    "ClientReport",
+    "ClientSettings",
     "Connection",
     "ConsentError",
     "Correlation",
@@ -153,6 +175,7 @@ __all__ = [
     "CredentialsError",
     "DatabaseBackup",
     "DeadlineError",
+    "Detection",
     "Diagnosis",
     "EnvelopeTooLargeError",
     "Event",
@@ -194,6 +217,7 @@ __all__ = [
     "StepOutcome",
     "StepStatus",
     "Surroundings",
+    "Survey",
     "Timeouts",
     "TlsError",
     "UnavailableError",
@@ -206,16 +230,23 @@ __all__ = [
     "WsusFixError",
     "WsusServer",
     "__version__",
+    "canary",
     "connect",
     "remediate",
+    "survey",
 ]
 
 
+#: Rooms that are used by their names, as ``wsusfix.clients.survey``.
+_ROOMS = ("clients", "logs")
+
+
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
+    home = _HOME_OF.get(name, f"{__name__}.{name}" if name in _ROOMS else None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    module = importlib.import_module(home)
+    value = module if name in _ROOMS else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -471,6 +471,7 @@ CLIENT_SERVICE: Final = "wuauserv"
 #: The agent's program below ``System32``, and how it is asked to look for updates now (Windows).
 CLIENT_PROGRAM: Final = "wuauclt.exe"
 CLIENT_DETECT_NOW: Final = "/detectnow"
+OFFICE_2003: Final = "Office 2003"
 #: Left by any product or component of Office 2003, whose version is 11.0 (*recalled*; an absent key proves nothing, a
 #: present one only says that a client is worth asking).
 OFFICE_2003_KEYS: Final = (

@@ -18,9 +18,9 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
-from wsusfix import __version__, errors, logs, report
+from wsusfix import __version__, clients, errors, logs, report
 from wsusfix.diagnosis import Verdict
 from wsusfix.errors import WsusFixError
 from wsusfix.events import Event, Recorder, UploadProgress
@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--yes", action="store_true", help="consent to what cannot be undone")
             command.add_argument("--dry-run", action="store_true", help="leave out apply, and nothing else")
     _logs_command(commands)
+    _client_commands(commands)
     lab = commands.add_parser("lab", help="start simulated servers to try things out on")
     lab.add_argument(
         "--wsus", action="append", metavar="STATE", help="one server for each, such as '3.0 SP1' (repeatable)"
@@ -166,6 +167,12 @@ def _shared_options() -> argparse.ArgumentParser:
     options.add_argument("--report", metavar="FOLDER", help="also write report.md, report.html and report.json there")
     options.add_argument("--anonymous", action="store_true", help="with --report: leave out names of servers and users")
     options.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+    reach = _reach_options(options)
+    reach.add_argument("--timeout", type=float, metavar="SECONDS", help="for a whole job (default: 3600)")
+    return options
+
+
+def _reach_options(options: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     reach = options.add_argument_group("how to reach the servers")
     reach.add_argument("--username", help=f"as DOMAIN\\user or SERVER\\user (default: {USERNAME_VARIABLE})")
     reach.add_argument("--port", type=int, help="default: 5985, with --ssl 5986")
@@ -174,8 +181,7 @@ def _shared_options() -> argparse.ArgumentParser:
     reach.add_argument("--encryption", choices=ENCRYPTIONS, default="always", help="default: %(default)s")
     reach.add_argument("--ca-cert", metavar="FILE", help="the authority's certificate, for --ssl")
     reach.add_argument("--proxy", metavar="URL", help="an HTTP proxy; those of the environment are not used")
-    reach.add_argument("--timeout", type=float, metavar="SECONDS", help="for a whole job (default: 3600)")
-    return options
+    return reach
 
 
 def _package_options() -> argparse.ArgumentParser:
@@ -287,17 +293,7 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
         recorder = Recorder(progress)
         try:
             with connect(
-                host,
-                username=chosen.username,
-                password=password,
-                port=chosen.port,
-                ssl=chosen.ssl,
-                auth=chosen.auth,
-                encryption=chosen.encryption,
-                ca_cert=chosen.ca_cert,
-                proxy=chosen.proxy,
-                timeouts=chosen.timeouts,
-                on_event=recorder,
+                host, **_reach(chosen), password=password, timeouts=chosen.timeouts, on_event=recorder
             ) as server:
                 result, code = deed(server, chosen, recorder)
         except WsusFixError as error:
@@ -314,6 +310,19 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
     if chosen.report is not None:
         _write_report(Path(chosen.report), run, anonymous=chosen.anonymous)
     return next(code for code in _WORST if code in codes)
+
+
+def _reach(chosen: argparse.Namespace) -> dict[str, Any]:
+    """How the machines are reached, as ``connect`` takes it, but for the password."""
+    return {
+        "username": chosen.username,
+        "port": chosen.port,
+        "ssl": chosen.ssl,
+        "auth": chosen.auth,
+        "encryption": chosen.encryption,
+        "ca_cert": chosen.ca_cert,
+        "proxy": chosen.proxy,
+    }
 
 
 def _password(chosen: argparse.Namespace) -> str | None:
@@ -476,6 +485,82 @@ def _logs(chosen: argparse.Namespace) -> ExitCode:
         print(f"wsusfix: warning: {file}", file=sys.stderr)
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
     return ExitCode.EXPOSED if found.proven else ExitCode.WELL
+
+
+# --- clients --------------------------------------------------------------------------------------------------------
+
+
+def _client_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    survey = commands.add_parser(
+        "survey",
+        help="say which clients were hit, by their own logs; changes nothing",
+        description="Read the logs of clients, there, several at once, and say which were hit. Changes nothing.",
+        epilog="exit codes: 0 none was hit, 2 usage, 3 some were, or unknown, 6 some were not reached",
+    )
+    survey.add_argument("hosts", nargs="+", metavar="CLIENT", help="name or address of a client")
+    survey.add_argument(
+        "--server", action="append", default=[], metavar="HOST", help="pair with this server's logs, too"
+    )
+    survey.add_argument("--at-once", type=int, default=16, metavar="N", help="ask so many at a time (default: 16)")
+    survey.set_defaults(run=_survey)
+    canary = commands.add_parser(
+        "canary",
+        help="let a client look for updates now, and say whether it is served",
+        description="Let one client look for updates now, by a job of SYSTEM's, and follow its log: proof of a fix.",
+        epilog="exit codes: 0 it is served, 2 usage, 3 it is still hit, or unknown, 6 not reached",
+    )
+    canary.add_argument("host", metavar="CLIENT", help="name or address of a client")
+    canary.add_argument("--server", required=True, action="append", metavar="NAME", help="by which it must be served")
+    canary.add_argument("--wait", type=float, metavar="SECONDS", help="for its log to tell (default: 900)")
+    canary.set_defaults(run=_canary)
+    for command in (survey, canary):
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object and nothing else on standard output"
+        )
+        command.add_argument("--verbose", action="store_true", help="log what happens to standard error")
+        _reach_options(command)
+
+
+def _survey(chosen: argparse.Namespace) -> ExitCode:
+    reach = {**_reach(chosen), "password": _password(chosen)}
+    servers = []
+    for host in chosen.server:
+        try:
+            with connect(host, **reach) as server:
+                servers.append(server.logs())
+        except WsusFixError as error:
+            print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
+            return _code_of(error)
+    found = clients.survey(
+        chosen.hosts,
+        servers=servers,
+        at_once=chosen.at_once,
+        on_client=lambda each: print(each, file=sys.stderr),
+        **reach,
+    )
+    print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
+    if found.unreached:
+        return ExitCode.NOT_REACHED
+    return ExitCode.EXPOSED if found.hit or found.unknown else ExitCode.WELL
+
+
+def _canary(chosen: argparse.Namespace) -> ExitCode:
+    progress = _Progress(sys.stderr)
+    timeouts = Timeouts() if chosen.wait is None else Timeouts(detection=chosen.wait)
+    try:
+        found = clients.canary(
+            chosen.host,
+            server=chosen.server,
+            on_event=progress,
+            timeouts=timeouts,
+            password=_password(chosen),
+            **_reach(chosen),
+        )
+    except WsusFixError as error:
+        print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
+        return _code_of(error)
+    print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
+    return ExitCode.WELL if found.ok else ExitCode.EXPOSED
 
 
 # --- the lab --------------------------------------------------------------------------------------------------------

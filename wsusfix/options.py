@@ -106,6 +106,7 @@ class Timeouts:
         start: for the scheduled task to begin.
         busy: for which a job waits for another installation.
         logs: for searching the logs on a machine; what was not read by then is told.
+        detection: for a client that was asked to look for updates, until its log tells how that went.
         signature: for which a job tries to verify the package's signature (closed networks stall here).
         still: an installer that used no processor for so long is told as standing still.
         job: for the whole job, seen from here; past it the job goes on by itself and can be joined.
@@ -124,6 +125,7 @@ class Timeouts:
     start: float = 120.0
     busy: float = 900.0
     logs: float = 60.0
+    detection: float = 900.0
     signature: float = 180.0
     still: float = 300.0
     job: float = 3600.0

@@ -8,14 +8,26 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from packaging.version import Version
 
+from wsusfix import advisory
+from wsusfix.logs.detections import Detection
 from wsusfix.present import Presentable, bytes_text, printable, rows, seconds_text
 from wsusfix.remote.job import JobStep, LogFile
 
-__all__ = ["Check", "DatabaseBackup", "JobEvidence", "Outcome", "StepOutcome", "StepStatus", "Verification"]
+__all__ = [
+    "Canary",
+    "CanaryState",
+    "Check",
+    "DatabaseBackup",
+    "JobEvidence",
+    "Outcome",
+    "StepOutcome",
+    "StepStatus",
+    "Verification",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +82,70 @@ class Verification(Presentable):
         else:
             state = "a restart is pending" if self.restart_pending else "NOT VERIFIED"
         return f"{self.host}: {state} ({self.verdict})\n" + "\n".join(f"  {check}" for check in self.checks)
+
+
+class CanaryState(str, enum.Enum):
+    """What a client that was asked to look for updates proves."""
+
+    SERVED = "served"
+    HIT = "hit"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, repr=False)
+class Canary(Presentable):
+    """The proof from a client's end: whether one that could be hit is served now.
+
+    Args:
+        host: the client.
+        state: served; hit, as its log shows the symptom again; or unknown.
+        server: URL of the server that it gets its updates from, ``""`` for none.
+        office_2003: whether it has a mark of Office 2003.
+        failed_before: whether its log shows calls that failed by the fault.
+        missing: what keeps it from proving anything, in words; nothing unless it is unknown.
+        asked_at: when it was asked, by its own clock; ``None`` when it was not.
+        detection: its search for updates, as its log tells it.
+    """
+
+    host: str
+    state: CanaryState
+    server: str
+    office_2003: bool
+    failed_before: bool
+    missing: tuple[str, ...] = ()
+    asked_at: datetime | None = None
+    detection: Detection | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it proves that clients are served."""
+        return self.state is CanaryState.SERVED
+
+    @property
+    def why(self) -> str:
+        """What it says, in words."""
+        match self.state:
+            case CanaryState.SERVED:
+                kind = "that failed before" if self.failed_before else f"with {advisory.OFFICE_2003}"
+                return f"a client {kind} is served by {printable(self.server, 200)}"
+            case CanaryState.HIT:
+                return f"a client is still not served by {printable(self.server, 200)}: the symptom again"
+            case CanaryState.UNKNOWN:
+                return "; ".join(self.missing)
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"ok": self.ok, "why": self.why}
+
+    def _summary(self) -> str:
+        return f"{self.host}: {self.state.value}"
+
+    def __str__(self) -> str:
+        lines = [f"{self.host}: {self.state.value}: {self.why}"]
+        if self.asked_at is not None:
+            lines.append(f"  asked at {self.asked_at:%Y-%m-%d %H:%M:%S} UTC by its clock")
+        if self.detection is not None:
+            lines += [f"  {line}" for line in str(self.detection).splitlines()]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, repr=False)
@@ -217,6 +293,19 @@ class Outcome(Presentable):
     def failed(self) -> bool:
         """Whether a step failed."""
         return any(step.status is StepStatus.FAILED for step in self.steps)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the last job ended, by the server's own clock; ``None`` without a job.
+
+        What its logs show since then, ``server.verify(since=...)`` tells.
+        """
+        for kept in reversed(self.evidence):
+            try:
+                return datetime.strptime(kept.server_clock, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+            except ValueError:
+                continue  # a job that ended without a word
+        return None
 
     @property
     def verdict(self) -> str:

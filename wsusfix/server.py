@@ -6,29 +6,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from wsusfix import advisory, scripts
+from wsusfix import agent as agents
 from wsusfix import apply as applying
 from wsusfix import diagnosis as diagnosing
 from wsusfix import facts as probing
 from wsusfix import plan as planning
 from wsusfix import surroundings as exploring
 from wsusfix import verify as verifying
+from wsusfix.agent import ClientSettings
 from wsusfix.diagnosis import Diagnosis
-from wsusfix.errors import AnswerError, DeadlineError, PackageError, ScriptError, UsageError, WsusFixError
+from wsusfix.errors import (
+    AnswerError,
+    DeadlineError,
+    JobError,
+    PackageError,
+    RefusedByServerError,
+    ScriptError,
+    UsageError,
+    WsusFixError,
+)
 from wsusfix.events import Event, JobState, Note, Observer, PhaseBegun, ignore
 from wsusfix.facts import HostFacts
 from wsusfix.logs import machine as logs_there
+from wsusfix.logs.detections import Detection
 from wsusfix.logs.findings import FileKind
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.options import Connection, Credentials, Options, Timeouts, whole_seconds
 from wsusfix.package import Package
 from wsusfix.plan import Plan
-from wsusfix.results import Outcome, Verification
-from wsusfix.scripts.contracts import JobPhase
+from wsusfix.results import Canary, Outcome, Verification
+from wsusfix.scripts.contracts import JobPhase, Scalar
 from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -36,11 +50,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Packages", "WsusServer", "checked_options", "connect", "read_packages", "remediate"]
 
+#: For which the agent's own program is waited for, in seconds: it passes the question on and ends.
+_ASKING: Final = 60
+
 
 class WsusServer:
     """A server reached over PowerShell remoting; made by :func:`connect`.
 
-    One thread at a time.  Only :meth:`apply`, :meth:`stage`, :meth:`upload` and :meth:`cleanup` change anything there.
+    One thread at a time.  Only :meth:`apply`, :meth:`stage`, :meth:`upload` and :meth:`cleanup` change anything there;
+    :meth:`detect_now` lets a client do what it would do by itself later.
 
     >>> with wsusfix.connect("wsus01", username="CORP\\\\admin", password=secret) as server:  # doctest: +SKIP
     ...     print(server.diagnose())
@@ -141,19 +159,68 @@ class WsusServer:
         """Search the log of this machine's own update agent, there: any client may be connected to for it."""
         return self._search(FileKind.CLIENT)
 
+    def client_settings(self) -> ClientSettings:
+        """Look at what this machine's own update agent is set to. Changes nothing."""
+        self._begin("client")
+        answer = self._session.run(scripts.compose("client"), agents.probe_parameters(), phase="client")
+        return agents.parse(self.host, answer)
+
+    def detections(self) -> tuple[tuple[Detection, ...], str]:
+        """Return the newest searches for updates of this machine's own agent, and why there may be more of them."""
+        self._check_open("logs")
+        return logs_there.parse_detections(self.host, self._run_search(logs_there.detection_search))
+
+    def detect_now(self, *, on_event: Observer | None = None) -> Job:
+        """Ask this machine's own update agent, by a job of SYSTEM's, to look for updates now; its log tells the rest.
+
+        Returns:
+            The job, ended one way or another; nothing of it is left on the machine.
+
+        Raises:
+            RefusedByServerError: the job could not be started.
+            JobError: a job of another kind is at work there.
+        """
+        from wsusfix.remote import job as jobs
+
+        self._begin("detect")
+        timeouts = self._connection.timeouts
+        parameters = {
+            "program": advisory.CLIENT_PROGRAM,
+            "arguments": advisory.CLIENT_DETECT_NOW,
+            "seconds": _ASKING,
+        }
+        script = scripts.compose("detect_now")
+        started = jobs.start(self._session, script, parameters, timeouts)
+        if started.kind != script.name:
+            raise JobError(
+                f"a job of another kind is at work on this machine ({started.kind})",
+                host=self.host,
+                phase="detect",
+                hint="let it end, then ask again",
+            )
+        job = jobs.follow(self._session, started.job_id, timeouts, on_event or self._tell)
+        try:
+            jobs.cleanup(self._session, timeouts)
+        except RefusedByServerError as error:
+            # Somebody else's job by now: whoever started that one clears away both.
+            self._tell(Note(self.host, "cleanup", error.message))
+        return job
+
+    def _run_search(self, search: Callable[[int], dict[str, Any]]) -> dict[str, Scalar]:
+        seconds = self._connection.timeouts.logs
+        return self._session.run(
+            scripts.compose("search_logs"),
+            search(whole_seconds(seconds)),
+            phase="logs",
+            # It stops by itself; what it takes beyond that is the machine's and the network's.
+            within=seconds + self._connection.timeouts.script,
+        )
+
     def _search(self, side: FileKind) -> MachineLogs:
         self._begin("logs", side.value)
-        seconds = self._connection.timeouts.logs
         search = logs_there.server_search if side is FileKind.SERVER else logs_there.client_search
         try:
-            answer = self._session.run(
-                scripts.compose("search_logs"),
-                search(whole_seconds(seconds)),
-                phase="logs",
-                # It stops by itself; what it takes beyond that is the machine's and the network's.
-                within=seconds + self._connection.timeouts.script,
-            )
-            return logs_there.parse(self.host, side, answer)
+            return logs_there.parse(self.host, side, self._run_search(search))
         except (AnswerError, DeadlineError, ScriptError) as error:
             # What cannot be read proves nothing, and keeps nobody from what else there is to say.
             return logs_there.not_read(self.host, side, error.message)
@@ -265,19 +332,29 @@ class WsusServer:
             interrupt.args = (f"{self.host}: interrupted; {watched.left}",)
             raise
 
-    def verify(self) -> Verification:
+    def verify(self, *, since: datetime | None = None, canary: Canary | None = None) -> Verification:
         """Look anew and say whether the server is without the fault. Changes nothing.
 
-        The file version of one DLL decides, whatever an installer said (KB954960, file information).
+        The file version of one DLL decides, whatever an installer said (KB954960, file information), and so does the
+        symptom where it is seen again; a log or a client that proves nothing is told, and decides nothing.
+
+        Args:
+            since: when it was mended, by its own clock: then its logs are searched, too, for failed calls since then.
+            canary: what a client says, see :func:`wsusfix.clients.canary`.
 
         >>> proof = server.verify()
         >>> proof.ok, str(proof.found), str(proof.required)
         (False, '3.1.6001.65', '3.1.6001.66')
 
         Raises:
+            UsageError: *since* has no zone; nothing was sent.
             WsusFixError: as of :meth:`facts`.
         """
-        return verifying.verify(self.facts())
+        if since is not None and since.tzinfo is None:
+            raise UsageError("a moment needs its time zone to be compared with logs", host=self.host, phase="verify")
+        facts = self.facts()
+        logs = self.logs() if since is not None else None
+        return verifying.verify(facts, logs=logs, since=since, canary=canary)
 
     def upload(self, path: str | os.PathLike[str], *, on_event: Observer | None = None) -> str:
         """Bring a file to the server's closed staging folder and return its path there, hash checked.

@@ -5,15 +5,19 @@ Pure functions; the DLL's file version decides, whatever an installer's exit cod
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import InstallType, Product
+from wsusfix.agent import same_server
 from wsusfix.diagnosis import Verdict, diagnose
 from wsusfix.facts import HostFacts
-from wsusfix.results import Check, Verification
+from wsusfix.logs.machine import MachineLogs
+from wsusfix.present import printable
+from wsusfix.results import Canary, CanaryState, Check, Verification
 
 __all__ = ["SERVICE_CHECK", "verify"]
 
@@ -21,12 +25,22 @@ __all__ = ["SERVICE_CHECK", "verify"]
 SERVICE_CHECK: Final = "service "
 
 
-def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
+def verify(
+    after: HostFacts,
+    before: HostFacts | None = None,
+    *,
+    logs: MachineLogs | None = None,
+    since: datetime | None = None,
+    canary: Canary | None = None,
+) -> Verification:
     """Tell whether a server is without the fault.
 
     Args:
         after: the facts now.
         before: the facts before a change; a service that ran then must run now.
+        logs: the server's logs now, for what they say of the time since the change.
+        since: when the change was made.
+        canary: what a client says of the server.
     """
     diagnosis = diagnose(after)
     verdict = diagnosis.verdict
@@ -46,6 +60,10 @@ def verify(after: HostFacts, before: HostFacts | None = None) -> Verification:
         before is not None and _faulty(diagnose(before).verdict)
     ):
         checks += [_service(name, after, before) for name in advisory.SERVICES]
+    if logs is not None and since is not None:
+        checks.append(_logs(logs, since))
+    if canary is not None:
+        checks.append(_canary(canary, after))
     return Verification(
         host=after.host,
         ok=all(check.ok for check in checks if check.decides),
@@ -87,6 +105,25 @@ def _dll(facts: HostFacts, required: Version) -> Check:
         str(found) if found is not None else "none found",
         f"{required} or higher",
     )
+
+
+def _logs(logs: MachineLogs, since: datetime) -> Check:
+    """Check that no call failed since the change; only one that did decides: a silent log proves nothing."""
+    none = logs.none_since(since)
+    return Check(
+        "the server's log", none is True, logs.since_text(since), "no failed call since", decides=none is False
+    )
+
+
+def _canary(canary: Canary, facts: HostFacts) -> Check:
+    """Check what a client says; only the symptom itself speaks against a server, and one of another server is mute."""
+    ours = any(same_server(canary.server, name) for name in (facts.host, facts.computer_name))
+    found = (
+        canary.why if ours else f"it gets its updates from another server: {printable(canary.server, 200) or 'none'}"
+    )
+    hit = ours and canary.state is CanaryState.HIT
+    name = f"client {printable(canary.host, 80)}"
+    return Check(name, ours and canary.ok, found, "a client that could be hit is served", decides=hit)
 
 
 def _service(name: str, after: HostFacts, before: HostFacts | None) -> Check:

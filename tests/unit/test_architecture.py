@@ -28,7 +28,7 @@ HOUSE: Final = Path(wsusfix.__file__).parent
 FLOORS: Final = (
     ("errors", "present"),
     ("advisory", "options", "events", "scripts", "_headers"),
-    ("facts", "package", "remote", "logs"),
+    ("facts", "package", "remote", "logs", "agent"),
     ("diagnosis", "results", "surroundings"),
     ("plan", "verify"),
     ("apply",),

@@ -245,6 +245,7 @@ def test_whatever_may_refuse_says_why_and_a_question_never_refuses() -> None:
         "surroundings",
         "poll_job",
         "search_logs",
+        "client",
         "collect_job",
         *JOBS,
     }

@@ -15,17 +15,29 @@ from packaging.version import Version
 
 import wsusfix
 from tests import builders
+from wsusfix.agent import ClientSettings
+from wsusfix.clients import ClientReport, Survey
 from wsusfix.errors import AccessDeniedError
 from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
 from wsusfix.logs import ClientFinding, FileKind, LogProblem, LogReport, MachineLogs, Pair, ServerFinding, correlate
 from wsusfix.logs import LogFile as LogThatWasRead
+from wsusfix.logs.detections import Detection
 from wsusfix.options import Connection, Options
 from wsusfix.plan import InstallUpdate
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
 from wsusfix.remote.upload import Upload
 from wsusfix.report import HostResult, Run
-from wsusfix.results import Check, DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus
+from wsusfix.results import (
+    Canary,
+    CanaryState,
+    Check,
+    DatabaseBackup,
+    JobEvidence,
+    Outcome,
+    StepOutcome,
+    StepStatus,
+)
 from wsusfix.scripts.contracts import JobPhase, JobStatus
 
 HOSTILE = "<script>\x1b[2J\nFORGED\u202e" + "x" * 5000
@@ -50,6 +62,8 @@ def _one_of_each() -> list[Presentable]:
     at_server = ServerFinding("SoftwareDistribution.log", 2, began, call_id="0a" * 16)
     problem = LogProblem("empty.log", "nothing in it")
     correlation = correlate([at_client, at_server])
+    search = Detection("WindowsUpdate.log", 3, began, "http://wsus01/", True, None)
+    reached = ClientReport("pc01", MachineLogs("pc01", FileKind.CLIENT, (), (at_client,), correlation, began, ()))
     read = LogThatWasRead("SoftwareDistribution.log", FileKind.SERVER, 1, None, began, began)
     result = HostResult("wsus01", planned.diagnosis, planned, outcome, outcome.verification, AccessDeniedError("no"))
     return [
@@ -103,6 +117,11 @@ def _one_of_each() -> list[Presentable]:
         correlation,
         LogReport((at_client, at_server), (), correlation),
         read,
+        search,
+        ClientSettings("pc01", "PC01", began, "http://wsus01", True, False, "running", True),
+        Canary("pc01", CanaryState.UNKNOWN, "http://wsus01", True, False, ("time",), began, search),
+        reached,
+        Survey((reached, ClientReport("pc02", error=AccessDeniedError("no"))), correlation),
         MachineLogs("wsus01", FileKind.SERVER, (read,), (at_server,), correlation, began, ("the rest",)),
     ]
 

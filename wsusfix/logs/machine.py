@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from wsusfix import advisory, errors
 from wsusfix.logs.correlate import Correlation, correlate
+from wsusfix.logs.detections import Detection, detections
 from wsusfix.logs.findings import FileKind, Finding, LogFile, LogProblem
 from wsusfix.logs.reading import scan
 from wsusfix.logs.rollover import joined
@@ -22,13 +23,23 @@ from wsusfix.logs.stamps import offset_of_header
 from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import Scalar
 
-__all__ = ["MachineLogs", "client_search", "not_read", "parse", "server_search"]
+__all__ = [
+    "MachineLogs",
+    "client_search",
+    "detection_search",
+    "not_read",
+    "parse",
+    "parse_detections",
+    "server_search",
+]
 
 #: What is read of one machine's logs at most, in bytes: ten of the files that WSUS begins anew by size.
 MOST_BYTES: Final = 200_000_000
 MOST_FILES: Final = 8
 #: Groups that are brought back: some hundred kilobytes, whatever the logs are like.
 MOST_GROUPS: Final = 24
+#: Of a log that is followed, so much of its end is read each time.
+_NEWEST: Final = 1_000_000
 #: Characters before and behind a hit that belong to its call, lines of other threads among them.
 _BEFORE: Final = 2048
 _AFTER: Final = 6144
@@ -49,6 +60,8 @@ _PROBLEMS: Final = {
     "changed": "it was rolled over while it was read",
 }
 _MOST_SHOWN: Final = 5
+#: Minutes from UTC that a zone can be away.
+_LARGEST_OFFSET: Final = 14 * 60
 
 
 def server_search(seconds: int) -> dict[str, Any]:
@@ -64,6 +77,13 @@ def server_search(seconds: int) -> dict[str, Any]:
 def client_search(seconds: int) -> dict[str, Any]:
     """Return the parameters of the search for a client's log."""
     return {**_search((_ERROR, _FAULT), seconds), "key": "", "folders": [], "name": advisory.CLIENT_LOG}
+
+
+def detection_search(seconds: int) -> dict[str, Any]:
+    """Return the parameters of the search for the newest searches for updates in a client's log."""
+    sought = (tuple(advisory.CLIENT_SEARCH), tuple(advisory.CLIENT_SYNC))
+    search = {**_search(sought, seconds), "key": "", "folders": [], "name": advisory.CLIENT_LOG}
+    return {**search, "most_bytes": str(_NEWEST), "most_files": 1}
 
 
 def _search(sought: tuple[tuple[str, ...], ...], seconds: int) -> dict[str, Any]:
@@ -205,7 +225,8 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
         AnswerError: a value that no machine can have.
     """
     count = _number(host, "files", str(answer["files"]), MOST_FILES)
-    offset = timedelta(minutes=int(answer["utc_offset"])) if abs(int(answer["utc_offset"])) <= 14 * 60 else None
+    minutes = int(answer["utc_offset"])
+    offset = timedelta(minutes=minutes) if abs(minutes) <= _LARGEST_OFFSET else None
     found: list[Finding] = []
     files: list[LogFile] = []
     unread: list[str] = []
@@ -233,15 +254,39 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
     )
 
 
+def parse_detections(host: str, answer: Mapping[str, Scalar]) -> tuple[tuple[Detection, ...], str]:
+    """Return the newest searches for updates that a client's log tells of, and why there may be more of them.
+
+    Raises:
+        AnswerError: a value that no machine can have.
+    """
+    found: list[Detection] = []
+    if not _number(host, "files", str(answer["files"]), MOST_FILES):
+        return (), "there is no log"
+    path, _, header, trouble = _about(host, 0, answer)
+    minutes = int(answer["utc_offset"])
+    zone = timedelta(minutes=minutes) if abs(minutes) <= _LARGEST_OFFSET else None
+    for line, told, data in _groups(host, 0, str(answer.get("groups_0", ""))):
+        given = offset_of_header((told or header).encode("latin-1", "replace"))
+        each = detections(data, _shared(host, path), zone if given is None else given)
+        found += [replace(detection, line=detection.line + line - 1) for detection in each]
+    return tuple(found), _PROBLEMS.get(trouble, trouble)
+
+
+def _about(host: str, number: int, answer: Mapping[str, Scalar]) -> tuple[str, tuple[int, int, int], str, str]:
+    """Return of one file: path; length, start and groups that were left out; the last header; what went wrong."""
+    about = str(answer.get(f"file_{number}", "")).split("\n")
+    if len(about) < 6:
+        raise _broken(host, f"file_{number}", "\n".join(about))
+    length, start, dropped = (_number(host, f"file_{number}", text, 10**15) for text in about[1:4])
+    return about[0], (length, start, dropped), about[4], printable(" ".join(about[5:]).strip(), 300)
+
+
 def _file(
     host: str, side: FileKind, number: int, answer: Mapping[str, Scalar], offset: timedelta | None
 ) -> tuple[LogFile, list[Finding], list[str]]:
     """Return one file, what was found in it, and what of it may have been missed."""
-    about = str(answer.get(f"file_{number}", "")).split("\n")
-    if len(about) < 6:
-        raise _broken(host, f"file_{number}", "\n".join(about))
-    path, header, trouble = about[0], about[4], " ".join(about[5:]).strip()
-    length, start, dropped = (_number(host, f"file_{number}", text, 10**15) for text in about[1:4])
+    path, (length, start, dropped), header, trouble = _about(host, number, answer)
     name = _shared(host, path)
     zone = offset if side is FileKind.CLIENT else None
     findings: list[Finding] = []

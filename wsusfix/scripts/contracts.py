@@ -686,6 +686,51 @@ SEARCH_LOGS: Final = Contract(
     },
 )
 
+CLIENT: Final = Contract(
+    name="client",
+    purpose="What a client's update agent is set to, and whether it would ask for the broken update; changes nothing.",
+    parameters={
+        "policy_key": str,  # below HKLM, as all keys here
+        "server_value": str,
+        "automatic_key": str,
+        "uses_server_value": str,
+        "disabled_value": str,
+        "options_value": str,  # of the former key, and of the next
+        "own_key": str,
+        "service": str,
+        "office_keys": list,  # any of them is a mark of Office 2003
+    },
+    answer={
+        "computer_name": TEXT,
+        "clock": TEXT,
+        # Registry values as text, "" where there is none.
+        "server": TEXT,
+        "uses_server": TEXT,
+        "disabled": TEXT,
+        "policy_options": TEXT,
+        "own_options": TEXT,
+        "service": TEXT,  # "running", "stopped", ...; "" where there is none
+        "office": FLAG,
+    },
+)
+
+DETECT_NOW: Final = Contract(
+    name="detect_now",
+    purpose="The job: ask a client's update agent to look for updates now.",
+    parameters={
+        "program": str,  # below System32
+        "arguments": str,
+        "seconds": int,  # how long it is waited for; it goes on by itself
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.LAUNCHING: ("command_line",),
+        JobPhase.FINISHED: ("reason", "detail", "exit_code"),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=frozenset({JobReason.DONE, JobReason.NOT_LAUNCHED, JobReason.BROKEN}),
+)
+
 #: Every contract by its script's name.
 CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
     {
@@ -694,6 +739,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             FACTS,
             SEARCH_LOGS,
             SURROUNDINGS,
+            CLIENT,
             STAGE,
             RECEIVE,
             ASSEMBLE,
@@ -707,6 +753,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             UPGRADE,
             START_SERVICES,
             RESTART,
+            DETECT_NOW,
         )
     }
 )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from wsusfix.lab.behaviours.clients import client, detect_now
 from wsusfix.lab.behaviours.copying import copy
 from wsusfix.lab.behaviours.facts import facts
 from wsusfix.lab.behaviours.install import install_update
@@ -72,6 +73,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
         "collect_job": collect_job,
         "cleanup": cleanup,
         "search_logs": search_logs,
+        "client": client,
     }
 )
 #: What does the work of each script that a task runs; it is given the job's folder.
@@ -83,5 +85,6 @@ JOBS: Final[Mapping[str, JobBehaviour]] = MappingProxyType(
         "upgrade": upgrade,
         "start_services": start_stopped,
         "restart": restart,
+        "detect_now": detect_now,
     }
 )

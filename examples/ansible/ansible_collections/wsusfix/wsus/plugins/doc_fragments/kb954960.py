@@ -95,6 +95,9 @@ options:
       logs:
         description: For searching the logs on a machine; what was not read by then is told.
         type: float
+      detection:
+        description: For a client that was asked to look for updates, until its log tells how that went.
+        type: float
       signature:
         description: For which a job tries to verify the package's signature.
         type: float

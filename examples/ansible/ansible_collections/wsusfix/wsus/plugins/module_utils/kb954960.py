@@ -32,6 +32,7 @@ TIMEOUTS = (
     "start",
     "busy",
     "logs",
+    "detection",
     "signature",
     "still",
     "job",
