@@ -238,7 +238,7 @@ __all__ = [
 
 
 #: Rooms that are used by their names, as ``wsusfix.clients.survey``.
-_ROOMS = ("clients", "logs")
+_ROOMS = ("clients", "logs", "report")
 
 
 def __getattr__(name: str) -> Any:

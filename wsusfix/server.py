@@ -425,7 +425,7 @@ class _Watched:
     def __call__(self, event: Event) -> None:
         match event:
             case JobState(phase=JobPhase.FINISHED.value) | PhaseBegun(phase="collect" | "verify" | "cleanup"):
-                self.left = "the job on the server has ended; apply again to collect what it left"
+                self.left = "the job on the server has ended; plan and apply again for what is left to do"
             case JobState() | PhaseBegun(phase="job") | Note(phase="job"):
                 self.left = "the job on the server goes on; server.job() tells how it stands, applying again joins it"
             case _:

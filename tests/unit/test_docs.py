@@ -34,6 +34,7 @@ def test_every_exit_code_is_explained() -> None:
     order = re.search(r"in the order ([\d, ]+)\.", ERRORS)
     assert order is not None
     assert [int(code) for code in order[1].split(", ")] == [code.value for code in cli._WORST]
+    assert f"in the order {order[1]}." in " ".join(cli._EPILOG.split())
 
 
 def test_every_error_is_explained_as_it_is() -> None:
@@ -52,6 +53,11 @@ def test_every_error_is_explained_as_it_is() -> None:
 def test_what_an_error_carries_is_what_it_has() -> None:
     told = {row[0] for row in rows(ERRORS, "attribute")}
     assert told | {"type"} == set(wsusfix.WsusFixError("something").to_dict())
+
+
+def test_every_example_is_listed() -> None:
+    told = {row[0] for row in rows((DOCS / "scripts.md").read_text(encoding="utf-8"), "script")}
+    assert told == {path.name for path in (ROOT / "examples").glob("*.py")}
 
 
 def anchors(page: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import runpy
@@ -23,11 +24,11 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a script on a server: its exit code, and what it wrote to both of its streams."""
 
-    def go(name: str, host: Host, *arguments: object) -> tuple[int, str, str]:
+    def go(name: str, host: Host, *arguments: object, first: object = None) -> tuple[int, str, str]:
         reach = host.connection
         monkeypatch.setenv("WSUSFIX_USERNAME", str(reach["username"]))
         monkeypatch.setenv("WSUSFIX_PASSWORD", str(reach["password"]))
-        words = [name, reach["host"], *arguments, "--port", reach["port"]]
+        words = [name, first or reach["host"], *arguments, "--port", reach["port"]]
         monkeypatch.setattr("sys.argv", [str(word) for word in words])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(EXAMPLES / name), run_name="__main__")
@@ -98,3 +99,27 @@ def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tm
     assert "RefusedError" not in failed
     assert "the port is closed" in failed
     assert str(host.connection["host"]) not in failed
+
+
+def test_survey_clients_says_who_was_hit_and_by_which_server(lab: Lab, run: Run, tmp_path: Path) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    clients = [
+        lab.add_client("pc01", server=host),
+        lab.add_client("pc02", server=host, office_2003=False),
+        lab.add_client("pc03", server=host),
+    ]
+    clients[2].close()
+    names = tmp_path / "clients.txt"
+    names.write_text("".join(f"{client.connection['host']}\n" for client in clients))
+    code, out, _ = run(
+        "survey_clients.py", host, "--server", host.connection["host"], "--csv", tmp_path / "out.csv", first=names
+    )
+    assert code == 1
+    assert "3 clients, 1 hit, 1 not reached" in out
+    with (tmp_path / "out.csv").open(newline="") as file:
+        told = list(csv.DictReader(file))
+    assert [line["hit"] for line in told] == ["yes", "no", "unknown"]
+    assert "http://wsus01/" in told[0]["server"]
+    assert "the port is closed" in told[2]["why"]
+    names.write_text(clients[1].connection["host"])
+    assert run("survey_clients.py", host, first=names)[0] == 0
