@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import builders
-from wsusfix import diagnosis, facts, report, scripts, verify
+from wsusfix import agent, diagnosis, facts, report, scripts, verify
 from wsusfix import plan as planning
 from wsusfix.errors import (
     AnswerError,
@@ -429,6 +429,34 @@ def _log_answers() -> st.SearchStrategy[dict[Any, Any]]:
     filled = {key: st.one_of(st.sampled_from(known), st.sampled_from(known), texts) for key, known in texts_of.items()}
     ordinary = st.fixed_dictionaries({key: st.just(value) for key, value in builders.no_logs().items()} | filled)
     return ordinary.map(lambda answer: {**answer, "files": 1})
+
+
+@FUZZ
+@given(st.one_of(_log_answers(), answers(CONTRACTS["search_logs"])))
+def test_searches_for_updates_of_any_kind_are_told_or_refused(answer: dict[Any, Any]) -> None:
+    try:
+        found, why = machine.parse_detections("pc01", CONTRACTS["search_logs"].read(answer))
+    except ContractError:
+        return
+    except REFUSALS as error:
+        harmless(str(error))
+        return
+    harmless(why + "".join(str(each) + repr(each) for each in found))
+
+
+@FUZZ
+@given(answers(CONTRACTS["client"]))
+def test_settings_of_a_client_of_any_kind_are_told_or_refused(answer: dict[Any, Any]) -> None:
+    try:
+        settings_told = agent.parse("pc01", CONTRACTS["client"].read(answer))
+    except ContractError:
+        return
+    except REFUSALS as error:
+        harmless(str(error))
+        return
+    harmless(str(settings_told) + repr(settings_told))
+    settings_told.asks(["wsus01"])
+    json.dumps(settings_told.to_dict())
 
 
 @FUZZ

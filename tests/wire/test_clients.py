@@ -1,0 +1,299 @@
+"""Clients over the wire: a survey that loses nobody, and a canary that proves only what it can."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+import wsusfix
+from wsusfix import advisory
+from wsusfix.cli import main
+from wsusfix.lab import Host, Lab
+from wsusfix.scripts.contracts import STAGING_NAME
+
+QUICK = wsusfix.Timeouts(opening=2, detection=0.2)
+
+
+def reach(*hosts: Host) -> tuple[list[str], dict[str, Any]]:
+    """The addresses of machines, and how all of them are reached."""
+    ports = {host.connection["port"] for host in hosts}
+    assert len(ports) == 1, "the lab gives all of them one port where it can"
+    known = hosts[0].connection
+    return [host.connection["host"] for host in hosts], {
+        "port": ports.pop(),
+        "username": known["username"],
+        "password": known["password"],
+    }
+
+
+def canary(client: Host, server: object, **more: Any) -> wsusfix.Canary:
+    return wsusfix.clients.canary(server=server, **{"timeouts": QUICK, **more}, **client.connection)  # type: ignore[arg-type]
+
+
+def mend(lab: Lab, host: Host) -> wsusfix.Outcome:
+    with wsusfix.connect(**host.connection) as server:
+        return server.apply(server.plan(wsusfix.Options(package=lab.package()), logs=False), consent=True)
+
+
+# --- the survey -----------------------------------------------------------------------------------------------------
+
+
+def test_a_survey_says_who_is_hit_by_which_server_and_since_when_and_loses_nobody(lab: Lab) -> None:
+    faulty, fixed = lab.add_server("wsus01", wsus="3.0 SP1"), lab.add_server("wsus02", wsus="3.0 SP1 KB954960")
+    clients = [
+        lab.add_client("pc01", server=faulty, utc_offset=60),
+        lab.add_client("pc02", server=faulty, office_2003=False),
+        lab.add_client("pc03", server=fixed, encoding="utf-16"),
+        lab.add_client("pc04", server=faulty, os="Windows Vista", encoding="utf-8"),
+        lab.add_client("pc05", server="http://nowhere/"),
+    ]
+    clients[1].files.remove_file(clients[1].agent.path if clients[1].agent else "")
+    hosts, how = reach(*clients)
+    with wsusfix.connect(**faulty.connection) as server:
+        seen = server.logs()
+    told: list[wsusfix.ClientReport] = []
+    found = wsusfix.clients.survey(
+        [*hosts, "127.0.9.9", hosts[0]], servers=[seen], at_once=3, timeouts=QUICK, on_client=told.append, **how
+    )
+    assert [each.host for each in found.clients] == [*hosts, "127.0.9.9"]
+    assert [each.hit for each in found.clients] == [True, None, False, True, False, None]
+    assert [each.host for each in found.unreached] == ["127.0.9.9"]
+    assert found.clients[0].servers == ("http://wsus01/ClientWebService/client.asmx",)
+    assert "no log was found" in found.clients[1].why
+    assert (found.correlation.calls, found.correlation.clients, len(found.correlation.pairs)) == (4, 2, 4)
+    since = found.clients[0].logs.correlation.since if found.clients[0].logs else None
+    assert since is not None
+    assert f"{since:%Y-%m-%d %H:%M:%S}" in str(found.clients[0])
+    assert {each.host for each in told} == {*hosts, "127.0.9.9"}
+    data = json.loads(json.dumps(found.to_dict()))
+    assert data["unreached"] == ["127.0.9.9"]
+    assert "127.0.9.9: not reached: " in str(found)
+
+
+def test_a_survey_asks_no_more_at_once_than_it_may(lab: Lab) -> None:
+    clients = [lab.add_client(f"pc{number}") for number in range(6)]
+    hosts, how = reach(*clients)
+    busiest = 0
+    before = threading.active_count()
+
+    def count(_: object) -> None:
+        nonlocal busiest
+        names = [thread.name for thread in threading.enumerate()]
+        busiest = max(busiest, sum(name.startswith("wsusfix-survey") for name in names))
+
+    found = wsusfix.clients.survey(hosts, at_once=2, on_client=count, **how)
+    assert len(found.clients) == 6
+    assert not found.unreached
+    assert 1 <= busiest <= 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wsusfix-survey")]
+    assert threading.active_count() <= before + len(clients) * 4
+
+
+def test_a_survey_of_nobody_is_empty() -> None:
+    assert wsusfix.clients.survey([]).clients == ()
+
+
+@pytest.mark.parametrize("wrong", [{"hosts": "pc01"}, {"at_once": 0}, {"at_once": 65}, {"at_once": True}])
+def test_what_a_survey_cannot_mean_is_usage(wrong: dict[str, Any]) -> None:
+    with pytest.raises(wsusfix.UsageError):
+        wsusfix.clients.survey(**{"hosts": ["pc01"], **wrong})
+
+
+# --- the canary -----------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_failed_is_served_after_the_fix_and_verification_says_so(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host, clock_offset=-2.0, utc_offset=-420)
+    with wsusfix.connect(**host.connection) as server:
+        facts = server.facts()
+        first = canary(client, facts)
+        assert first.state is wsusfix.CanaryState.HIT
+        hit = server.verify(canary=first)
+        assert [check.ok for check in hit.checks if check.name.startswith("client ")] == [False]
+
+        outcome = mend(lab, host)
+        assert outcome.ended_at is not None
+        proof = canary(client, facts, since=outcome.ended_at)
+        assert proof.ok, str(proof)
+        assert proof.failed_before
+        assert proof.detection is not None
+        assert proof.detection.served
+        verified = server.verify(since=outcome.ended_at, canary=proof)
+        assert verified.ok
+        assert all(check.ok for check in verified.checks)
+        assert len(verified.checks) == 6
+        # What was seen before the fix still speaks against it, whatever the DLL says.
+        assert not server.verify(canary=first).ok
+    assert not [path for path in client.files if f"\\{STAGING_NAME}\\" in path.lower()]
+    assert client.tasks == ()
+    assert [job.account for job in client.jobs] == ["NT AUTHORITY\\SYSTEM"] * 2
+    json.dumps(proof.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "named", "missing"),
+    [
+        ({"office_2003": False}, "wsus01", "no mark of Office 2003"),
+        ({}, "wsus02", "gets its updates from http://wsus01, not from wsus02"),
+        ({"automatic_updates": False}, "wsus01", "automatic updates are turned off"),
+        ({"clock_offset": -4000.0}, "wsus01", "before the fix at"),
+    ],
+)
+def test_a_client_that_could_prove_nothing_is_not_asked(
+    lab: Lab, options: dict[str, Any], named: str, missing: str
+) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    client = lab.add_client("pc01", server=host, **options)
+    found = canary(client, named, since=datetime.now(timezone.utc) - timedelta(seconds=1))
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert [missing in why for why in found.missing] == [True]
+    assert client.jobs == ()
+    with wsusfix.connect(**host.connection) as server:
+        verified = server.verify(canary=found)
+    assert verified.ok  # the DLL decides
+    assert [check.ok for check in verified.checks if check.name.startswith("client ")] == [False]
+
+
+def test_a_client_without_a_server_of_its_own_is_not_asked(lab: Lab) -> None:
+    found = canary(lab.add_client("pc01"), ["wsus01", "wsus01.corp.example"])
+    assert "from no server of its own, not from wsus01, wsus01.corp.example" in found.why
+
+
+def test_a_client_without_office_that_failed_before_is_asked(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host)
+    for key in advisory.OFFICE_2003_KEYS:
+        client.machine.registry.remove(key)
+    mend(lab, host)
+    found = canary(client, "WSUS01.corp.example")
+    assert (found.ok, found.office_2003, found.failed_before) == (True, False, True)
+
+
+def test_an_agent_that_does_not_act_is_given_up_by_a_deadline(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    client = lab.add_client("pc01", server=host)
+    assert client.agent is not None
+    client.agent.works = False
+    events: list[wsusfix.Event] = []
+    found = canary(client, "wsus01", on_event=events.append)
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "no search that ended within 0 s" in found.why
+    assert found.asked_at is not None
+    assert client.tasks == ()
+
+
+def test_a_search_that_fails_for_another_reason_proves_nothing(lab: Lab) -> None:
+    client = lab.add_client("pc01", server="http://wsus01/")
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "0x8024402C, which does not show the fault" in found.why
+
+
+def test_a_client_whose_agent_cannot_be_started_is_unknown(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    client = lab.add_client("pc01", server=host, culture="nb-NO")
+    client.files.remove_file(f"C:\\WINDOWS\\System32\\{advisory.CLIENT_PROGRAM}")
+    found = canary(client, "wsus01")
+    assert "could not be asked: Finner ikke filen" in found.why
+    assert client.tasks == ()
+
+
+def test_a_job_of_another_kind_on_the_machine_is_left_alone(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    host.faults.installer_hangs()
+    begun = threading.Event()
+    worker = threading.Thread(target=lambda: mend_slowly(lab, host, begun))
+    worker.start()
+    try:
+        assert begun.wait(20)
+        with wsusfix.connect(**host.connection) as server, pytest.raises(wsusfix.JobError, match="install_update"):
+            server.detect_now()
+    finally:
+        host.faults.clear()
+        worker.join(30)
+    assert host.dll_version == str(advisory.FIXED_DLL)
+    assert len(host.jobs) == 1
+
+
+def mend_slowly(lab: Lab, host: Host, begun: threading.Event) -> None:
+    def tell(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == "installing":
+            begun.set()
+
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(wsusfix.Options(package=lab.package()), logs=False)
+        server.apply(plan, consent=True, on_event=tell)
+
+
+@pytest.mark.parametrize("server", [[], "", ["wsus01", ""]])
+def test_what_a_canary_cannot_mean_is_usage_and_nothing_is_sent(server: Any) -> None:
+    with pytest.raises(wsusfix.UsageError):
+        wsusfix.clients.canary("pc01", server=server, username="LAB\\admin", password="x")
+
+
+def test_a_moment_without_its_zone_is_usage_and_nothing_is_sent(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    with pytest.raises(wsusfix.UsageError, match="time zone"):
+        canary(host, "wsus01", since=datetime(2008, 7, 9))
+    with wsusfix.connect(**host.connection) as server:
+        asked = host.request_count
+        with pytest.raises(wsusfix.UsageError, match="time zone"):
+            server.verify(since=datetime(2008, 7, 9))
+        assert host.request_count == asked
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machines(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[Host, Host, list[str]]:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host)
+    _, how = reach(host, client)
+    monkeypatch.setenv("WSUSFIX_USERNAME", how["username"])
+    monkeypatch.setenv("WSUSFIX_PASSWORD", how["password"])
+    return host, client, ["--port", str(how["port"])]
+
+
+def test_the_command_survey_prints_who_is_hit(
+    machines: tuple[Host, Host, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, client, port = machines
+    address, there = client.connection["host"], host.connection["host"]
+    assert main(["survey", address, "--server", there, "--json", *port]) == 3
+    data = json.loads(capsys.readouterr().out)
+    assert (data["hit"], len(data["correlation"]["pairs"])) == ([address], 2)
+    assert main(["survey", address, "127.0.9.9", *port]) == 6
+    assert "127.0.9.9: not reached" in capsys.readouterr().out
+    assert main(["survey", there, *port]) == 3
+    assert "unknown" in capsys.readouterr().out
+    assert main(["survey", address, "--server", "127.0.9.9", *port]) == 6
+    assert main(["survey", address, "--at-once", "0", *port]) == 2
+
+
+def test_the_command_canary_says_whether_a_client_is_served(
+    machines: tuple[Host, Host, list[str]], lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, client, port = machines
+    arguments = ["canary", client.connection["host"], "--server", "wsus01", *port]
+    assert main(arguments) == 3
+    assert "still not served" in capsys.readouterr().out
+    mend(lab, host)
+    assert main([*arguments, "--json", "--wait", "30"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    assert main(["canary", "127.0.9.9", "--server", "wsus01", *port]) == 6
+
+
+def test_the_command_diagnose_says_what_was_observed_unless_it_is_told_not_to_look(
+    machines: tuple[Host, Host, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, _, port = machines
+    assert main(["diagnose", host.connection["host"], *port]) == 3
+    assert "observed  yes (2 failed calls, last at" in capsys.readouterr().out
+    assert main(["diagnose", host.connection["host"], "--no-logs", *port]) == 3
+    assert "observed  unknown (logs not read)" in capsys.readouterr().out
