@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -24,7 +25,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_readme_shows_every_command() -> None:
-    assert {words[0] for words in commands()} >= {"diagnose", "plan", "remediate", "verify", "lab"}
+    assert {words[0] for words in commands()} == _choices().keys()
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -33,18 +34,33 @@ def test_every_command_in_the_readme_is_one_the_program_takes(words: list[str]) 
 
 
 def test_every_option_in_the_readme_exists() -> None:
-    helps = "".join(_help(name) for name in ("diagnose", "plan", "remediate", "verify", "lab"))
-    outside = {"--upgrade"}
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) - outside:
+    helps = cli._parser().format_help() + "".join(map(_help, sorted({words[0] for words in commands()})))
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)):
         assert option in helps, option
 
 
-def _help(command: str) -> str:
+def _choices() -> dict[str, argparse.ArgumentParser]:
     actions = cli._parser()._subparsers
     assert actions is not None
     (choices,) = [action.choices for action in actions._group_actions]
     assert isinstance(choices, dict)
-    return str(choices[command].format_help())
+    return choices
+
+
+def _help(command: str) -> str:
+    return _choices()[command].format_help()
+
+
+def test_the_help_text_is_the_programs() -> None:
+    (told,) = (text for language, text in BLOCKS if language == "text")
+    said = "$ wsusfix --help " + cli._parser().format_help()
+    assert told.split() == said.split()
+
+
+def test_the_excerpt_of_a_session_is_one_that_is_run() -> None:
+    (excerpt,) = (text for language, text in BLOCKS if language == "pycon")
+    page = (ROOT / "docs" / "repl.md").read_text(encoding="utf-8").splitlines()
+    assert set(excerpt.splitlines()) <= set(page)
 
 
 def test_the_table_of_exit_codes_is_the_programs() -> None:
@@ -57,7 +73,7 @@ def test_the_table_of_verdicts_is_complete() -> None:
 
 
 def test_every_name_of_the_library_in_the_readme_exists() -> None:
-    names = set(re.findall(r"\bwsusfix\.([A-Za-z]\w+)", README)) - {"lab", "plugin"}
+    names = set(re.findall(r"\bwsusfix\.([A-Za-z]\w+)", README)) - {"lab", "plugin", "wsus"}
     assert {"connect", "remediate", "Options", "WsusFixError"} <= names
     for name in names:
         assert hasattr(wsusfix, name), name
