@@ -19,8 +19,10 @@ from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import printable
 from wsusfix.results import Canary, CanaryState, Check, Verification
 
-__all__ = ["SERVICE_CHECK", "verify"]
+__all__ = ["ABSENT", "SERVICE_CHECK", "verify"]
 
+#: What a check finds of a service that is not there.
+ABSENT: Final = "absent"
 #: How the names of checks of services begin.
 SERVICE_CHECK: Final = "service "
 
@@ -128,6 +130,6 @@ def _canary(canary: Canary, facts: HostFacts) -> Check:
 
 def _service(name: str, after: HostFacts, before: HostFacts | None) -> Check:
     """Check one service; only one that ran before and does not now decides: others were down for their own reasons."""
-    state = after.wsus.services.get(name, "absent")
+    state = after.wsus.services.get(name, ABSENT)
     ran = before is not None and before.wsus.services.get(name) == "running"
     return Check(f"{SERVICE_CHECK}{name}", state == "running", state, "running", decides=ran)

@@ -14,6 +14,7 @@ from wsusfix.advisory import ExitMeaning, InstallType
 from wsusfix.apply.working import (
     EVENT_SOURCE,
     NEVER_BEGAN,
+    SERVICES_BACK,
     Ended,
     Site,
     Work,
@@ -115,8 +116,11 @@ class UpgradeWork(Work[UpgradeServicePack]):
         if self.site.backup is None and job.value("backup"):
             self.site.backup = DatabaseBackup(path=job.value("backup"), size=None)
         cut = job.status is JobStatus.INTERRUPTED
-        after, verification = self.site.settled(before, restarts=cut or _restart_begun(job))
-        if cut and job.value("services"):
+        mends = cut and bool(job.value("services"))
+        # What the job itself had stopped does not come back by being waited for.
+        patience = 0.0 if mends else SERVICES_BACK
+        after, verification = self.site.settled(before, seconds=patience, restarts=cut or _restart_begun(job))
+        if mends:
             self._mend(job, after)
             after, verification = self.site.settled(before)
         self._after = after

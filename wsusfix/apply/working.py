@@ -26,7 +26,7 @@ from wsusfix.remote.job import Cleanup, Job, Left
 from wsusfix.remote.upload import upload
 from wsusfix.results import Check, DatabaseBackup, JobEvidence, StepStatus, Verification
 from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
-from wsusfix.verify import SERVICE_CHECK, verify
+from wsusfix.verify import ABSENT, SERVICE_CHECK, verify
 
 if TYPE_CHECKING:
     from wsusfix.remote.session import Session
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_SOURCE",
     "NEVER_BEGAN",
+    "SERVICES_BACK",
     "WINDOW_OVER",
     "Ended",
     "Site",
@@ -50,7 +51,7 @@ __all__ = [
 #: Under this name the jobs write into the server's Application event log.
 EVENT_SOURCE: Final = "wsusfix"
 #: For which services that the work stopped are given time to come back, in seconds.
-_SERVICES_BACK: Final = 60.0
+SERVICES_BACK: Final = 60.0
 #: Between two looks at a server that is not yet as it is to be: first and longest pause, in seconds.
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
@@ -221,7 +222,7 @@ class Site:
         self,
         before: HostFacts,
         *,
-        seconds: float = _SERVICES_BACK,
+        seconds: float = SERVICES_BACK,
         restarts: bool = False,
         waits: Callable[[Verification], bool] | None = None,
     ) -> tuple[HostFacts, Verification]:
@@ -233,7 +234,8 @@ class Site:
             restarts: whether the server restarts, and may not be reached for a while.
             waits: what else is waited for.
         """
-        deadline = time.monotonic() + (self.timeouts.lost if restarts else min(self.timeouts.lost, seconds))
+        reached = time.monotonic() + (self.timeouts.lost if restarts else 0.0)
+        deadline: float | None = None
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -241,12 +243,17 @@ class Site:
             except WsusFixError as error:
                 error.phase = "verify"
                 gone = isinstance(error, NotReachedError | DeadlineError)
-                if not (restarts and gone and error.retryable) or time.monotonic() + pause > deadline:
+                if not (restarts and gone and error.retryable) or time.monotonic() + pause > reached:
                     raise
             else:
                 verification = verify(after, before)
                 unsettled = waits is not None and waits(verification)
-                if not (unsettled or stopped_services(verification)) or time.monotonic() + pause > deadline:
+                if deadline is None:
+                    patience = self.timeouts.lost if unsettled and restarts else min(self.timeouts.lost, seconds)
+                    deadline = time.monotonic() + patience
+                # One that is gone does not come back by itself.
+                coming = [check for check in stopped_services(verification) if check.found != ABSENT]
+                if not (unsettled or coming) or time.monotonic() + pause > deadline:
                     return after, verification
                 self.tell(Note(self.host, "verify", "not settled yet, looking again"))
             time.sleep(pause)

@@ -1,0 +1,443 @@
+"""The second way out of WSUS 3.0 without a service pack, over the wire: every road ends in one of four known states.
+
+Upgraded and verified; untouched; services as before, and what happened is told; WSUS removed by its setup, told with
+the backup.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+import wsusfix
+from wsusfix import advisory
+from wsusfix.lab import Host, Lab
+from wsusfix.lab.database import Connection
+from wsusfix.lab.windows import Site
+
+RTM = "3.0.6000.374"
+SP1 = "3.1.6001.65"
+SP2 = "3.2.7600.226"
+#: The same as setup's own appendix has them.
+CODES = [5200, 5201, 5203, 5204, 5205, 5206, 5207, 5208, 5209, 5210, 5211, 5212, 5213, 5216, 5217, 5218]
+STAGES = ["started", "checking_package", "checking_signature"]
+STANDSTILL = ["stopping", "checking_connections", "launching", "installing", "installed", "starting_services"]
+QUICK = wsusfix.Timeouts(restart=30, stop=5)
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    made = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 RTM")
+    made.install_seconds = 0.02
+    made.machine.pace = 0.02
+    return made
+
+
+def options(lab: Lab, target: str = "3.0 SP1", **changed: Any) -> wsusfix.Options:
+    setup = lab.setup_package(target=target, size=40_000, **changed.pop("setup", {}))
+    update = lab.package("WSUS-KB954960-x64.exe", size=40_000) if target == "3.0 SP1" else None
+    return wsusfix.Options(**{"rtm": "upgrade", "upgrade_package": setup, "package": update, **changed})
+
+
+def connect(host: Host, **changed: Any) -> wsusfix.WsusServer:
+    return wsusfix.connect(**host.connection, timeouts=QUICK, **changed)
+
+
+def walk(host: Host, chosen: wsusfix.Options) -> wsusfix.Outcome:
+    with connect(host) as server:
+        return server.apply(server.plan(chosen, logs=False), consent=True)
+
+
+def only_upgrade(plan: wsusfix.Plan) -> wsusfix.Plan:
+    """The one step that may go wrong in earnest, without those before it."""
+    steps = tuple(step for step in plan.steps if isinstance(step, wsusfix.UpgradeServicePack))
+    return dataclasses.replace(plan, steps=steps)
+
+
+def statuses(outcome: wsusfix.Outcome) -> list[tuple[str, str]]:
+    return [(step.step, step.status.value) for step in outcome.steps]
+
+
+def nothing_left(host: Host) -> bool:
+    return not [path for path in host.files if "\\wsusfix\\" in path.lower()]
+
+
+# --- the two roads to the end -----------------------------------------------------------------------------------------
+
+
+def test_from_rtm_to_sp1_to_the_update_with_one_restart(lab: Lab, host: Host) -> None:
+    host.services["smtpsvc"] = "stopped"
+    host.machine.manual_services.add("smtpsvc")
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed")
+    booted = host.machine.boot_time
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(plan, consent=True)
+        again = server.plan(chosen, logs=False)
+    assert outcome.ok, str(outcome)
+    assert (host.wsus_version, host.dll_version) == (SP1, "3.1.6001.66")
+    assert statuses(outcome) == [
+        ("CheckPrerequisites", "done"),
+        ("BackUpDatabase", "done"),
+        ("UpgradeServicePack", "done"),
+        ("Restart", "done"),
+        ("InstallUpdate", "done"),
+        ("Restart", "skipped"),
+    ]
+    assert [job.script for job in host.jobs].count("restart") == 1
+    assert host.machine.boot_time > booted
+    assert [step.name for step in plan.steps] == [step.step for step in outcome.steps]
+    (backup,) = host.backups
+    assert backup.verified
+    assert backup.version == RTM
+    assert outcome.backup == wsusfix.DatabaseBackup(backup.path, backup.size)
+    assert host.stopped_services == ("smtpsvc",)
+    assert nothing_left(host)
+    assert [each.kind for each in outcome.evidence if each.logs] == ["check_prerequisites", "upgrade", "install_update"]
+    assert again.nothing
+
+
+def test_from_rtm_to_sp2_which_carries_the_fix(lab: Lab, host: Host) -> None:
+    host.sites.append(Site("7", "Intranet", starts=False))
+    chosen = options(lab, "3.0 SP2")
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(plan, consent=True)
+    assert "services wsusservice, w3svc, was" in str(plan)
+    assert "sites Default Web Site, Intranet" in str(plan)
+    assert "CANNOT BE UNDONE" in str(plan)
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert host.wsus_version == SP2
+    assert (host.stopped_services, [site.running for site in host.sites]) == ((), [True, True])
+    assert outcome.backup is not None
+    assert f"backup: {outcome.backup.path}" in str(outcome)
+    assert host.installations[-1].arguments == "/q /g"
+    assert host.installations[-1].account.endswith("SYSTEM")
+
+
+def test_without_leave_to_restart_the_road_ends_and_the_next_run_goes_on(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"exit_code": 5202})
+    first = walk(host, chosen)
+    assert (first.restart_pending, first.failed, first.ok) == (True, False, False)
+    assert first.message == "upgraded to WSUS 3.0 SP1; a restart of the server is pending"
+    assert statuses(first)[-1] == ("InstallUpdate", "not_begun")
+    assert host.wsus_version == SP1
+    # Nothing has restarted: still the same, and nothing is begun.
+    second = walk(host, chosen)
+    assert (second.restart_pending, second.changed) == (True, False)
+    assert "waits for a restart" in str(second)
+    third = walk(host, dataclasses.replace(chosen, reboot="if-needed"))
+    assert third.ok, str(third)
+    assert statuses(third) == [("Restart", "done"), ("InstallUpdate", "done"), ("Restart", "skipped")]
+    assert host.dll_version == "3.1.6001.66"
+
+
+def test_sp2_that_waits_for_a_restart_is_neither_failed_nor_fixed(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202})
+    first = walk(host, chosen)
+    assert (first.restart_pending, first.failed, first.ok) == (True, False, False)
+    second = walk(host, dataclasses.replace(chosen, reboot="if-needed"))
+    assert second.ok, str(second)
+    assert statuses(second) == [("Restart", "done")]
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_every_exit_code_of_setup_is_told_with_what_to_do_and_services_run_as_before(lab: Lab, host: Host) -> None:
+    for code in CODES:
+        chosen = options(lab, setup={"exit_code": code})
+        with connect(host) as server:
+            outcome = server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True)
+        known = advisory.EXIT_CODES[code]
+        (step,) = outcome.steps
+        assert (step.status.value, step.phase) == ("failed", "starting_services"), code
+        assert f"exit code {code}: {known.text}" in step.why
+        assert step.hint == known.advice
+        assert "the services run as before" in step.why
+        assert (host.wsus_version, host.stopped_services, outcome.changed) == (RTM, (), False)
+        assert any("WSUSSetup.log" in log.name for log in outcome.evidence[-1].logs)
+
+
+def test_a_prerequisite_that_setup_misses_ends_the_road_before_anything_stops(lab: Lab, host: Host) -> None:
+    outcome = walk(host, options(lab, setup={"prerequisites": 5216}))
+    assert statuses(outcome) == [
+        ("CheckPrerequisites", "failed"),
+        ("BackUpDatabase", "not_begun"),
+        ("UpgradeServicePack", "not_begun"),
+        ("InstallUpdate", "not_begun"),
+    ]
+    assert "nothing was changed" in outcome.message
+    assert any("WSUSPreReqCheck.xml" in log.name for log in outcome.evidence[0].logs)
+    assert (host.wsus_version, host.backups, host.stopped_services) == (RTM, (), ())
+    assert [job.script for job in host.jobs] == ["check_prerequisites"]
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("refused", "the backup failed"),
+        ("damaged", "could not be read back"),
+    ],
+)
+def test_without_a_verified_backup_there_is_no_upgrade(lab: Lab, host: Host, how: str, told: str) -> None:
+    chosen = options(lab)
+    host.faults.backup_fails(how)
+    outcome = walk(host, chosen)
+    assert told in outcome.message
+    assert statuses(outcome)[1:3] == [("BackUpDatabase", "failed"), ("UpgradeServicePack", "not_begun")]
+    assert (outcome.backup, host.backups, host.wsus_version, host.stopped_services) == (None, (), RTM, ())
+
+
+def test_who_says_so_in_so_many_words_upgrades_without_a_backup(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", backup=False)
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(plan, consent=True)
+    assert any("WITHOUT A BACKUP" in warning for warning in plan.warnings)
+    assert (outcome.ok, outcome.backup, host.backups) == (True, None, ())
+
+
+def test_a_setup_that_removes_wsus_is_told_first_with_the_backup_and_how_to_restore_it(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"exit_code": 5201, "removes": True})
+    with connect(host) as server:
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True)
+        after = server.diagnose(logs=False)
+        proof = server.verify()
+    first, *_ = str(outcome).splitlines()
+    (backup,) = host.backups
+    assert "WSUS WAS REMOVED" in first
+    assert backup.path in first
+    assert "RESTORE DATABASE" in first
+    assert RTM in first
+    assert (outcome.ok, outcome.changed, host.wsus_version) == (False, True, None)
+    # Everything else runs as before, and nobody calls a server safe because its WSUS is gone.
+    assert host.stopped_services == ()
+    assert (after.verdict, proof.ok) == ("unknown", False)
+    assert any("WSUSSetup.log" in log.name for log in outcome.evidence[-1].logs)
+
+
+def test_who_connects_to_the_database_after_the_plan_was_made_is_seen_after_the_stop(lab: Lab, host: Host) -> None:
+    chosen = options(lab)
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.database.foreign.append(Connection("DESK7", "4711", "Query Analyzer"))
+        outcome = server.apply(plan, consent=True)
+    assert "DESK7" in outcome.message
+    assert (host.wsus_version, host.stopped_services, host.installations) == (RTM, (), ())
+
+
+def test_a_service_that_nobody_consented_to_is_not_stopped(lab: Lab, host: Host) -> None:
+    chosen = options(lab)
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.services["mailsvc"] = "running"
+        host.machine.needs["mailsvc"] = ("w3svc",)
+        outcome = server.apply(plan, consent=True)
+    assert "mailsvc would have stopped too" in outcome.message
+    assert (host.stopped_services, host.installations) == ((), ())
+
+
+def test_a_restart_that_windows_refuses_is_told(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.restart_refused()
+    outcome = walk(host, chosen)
+    assert statuses(outcome)[-1] == ("Restart", "failed")
+    assert "refused to restart" in outcome.message
+    assert outcome.restart_pending
+
+
+# --- what is cut off --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steady(lab: Lab, host: Host) -> tuple[Host, wsusfix.Options]:
+    """A server with a service that Windows starts by itself, one that it does not, and one that never ran."""
+    host.services.update({"byhand": "running", "never": "stopped"})
+    host.machine.needs.update({"byhand": ("was",), "never": ("was",)})
+    host.machine.manual_services.update({"byhand", "never"})
+    return host, options(lab, "3.0 SP2")
+
+
+def check_cut(host: Host, chosen: wsusfix.Options, outcome: wsusfix.Outcome, phase: str) -> None:
+    """What was cut off is told, what ran runs, nothing half is left, and the next run comes to the end."""
+    assert "interrupted" in str(outcome)
+    assert host.stopped_services == ("never",), str(outcome)
+    assert host.wsus_version in (RTM, SP2)
+    assert outcome.ok is (host.wsus_version == SP2)
+    if phase in ("checking_package", "installing"):
+        with connect(host) as server:
+            again = server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True)
+        assert again.ok, str(again)
+        assert host.wsus_version == SP2
+        assert host.stopped_services == ("never",)
+
+
+@pytest.mark.parametrize("phase", [*STAGES, *STANDSTILL])
+def test_power_that_fails_in_any_phase_leaves_a_server_that_serves(
+    steady: tuple[Host, wsusfix.Options], phase: str
+) -> None:
+    host, chosen = steady
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.reboot_during(phase=phase)
+        outcome = server.apply(plan, consent=True)
+    if phase in STAGES:
+        # Windows itself does not start again what somebody had started by hand; nothing of ours had stopped it.
+        assert host.stopped_services == ("byhand", "never")
+        host.services["byhand"] = "running"
+    check_cut(host, chosen, outcome, phase)
+
+
+@pytest.mark.parametrize("phase", ["stopping", "installing", "starting_services"])
+def test_a_job_that_is_killed_leaves_a_server_that_serves(steady: tuple[Host, wsusfix.Options], phase: str) -> None:
+    host, chosen = steady
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.kill_job(phase=phase)
+        outcome = server.apply(plan, consent=True)
+    check_cut(host, chosen, outcome, phase)
+
+
+def test_power_that_fails_while_setup_has_removed_wsus_is_told_with_the_backup(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"removes": True, "seconds": 0.6})
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+
+        def cut() -> None:
+            deadline = time.monotonic() + 20
+            while host.wsus_version is not None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            host.reboot()
+
+        host.faults.at_phase(lambda: _in_background(cut), phase="stopping")
+        outcome = server.apply(plan, consent=True)
+    (backup,) = host.backups
+    assert "WSUS WAS REMOVED" in str(outcome).splitlines()[0]
+    assert backup.path in str(outcome).splitlines()[0]
+    assert (host.wsus_version, host.stopped_services) == (None, ())
+
+
+def _in_background(work: Any) -> None:
+    threading.Thread(target=work, name="power", daemon=True).start()
+
+
+@pytest.mark.parametrize("phase", ["asking_database", "backing_up", "verifying_backup"])
+def test_power_that_fails_during_a_backup_leaves_everything_as_it_was(lab: Lab, host: Host, phase: str) -> None:
+    chosen = options(lab, "3.0 SP2")
+    host.faults.reboot_during(phase=phase)
+    outcome = walk(host, chosen)
+    assert statuses(outcome)[1:] == [("BackUpDatabase", "failed"), ("UpgradeServicePack", "not_begun")]
+    assert "what it wrote is no backup" in outcome.message
+    assert (outcome.backup, host.wsus_version, host.stopped_services) == (None, RTM, ())
+
+
+def test_power_that_fails_while_a_restart_is_ordered_is_that_restart(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.reboot_during(phase="restarting")
+    outcome = walk(host, chosen)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[-1] == ("Restart", "done")
+
+
+def test_what_a_cut_off_upgrade_had_stopped_is_started_by_the_next_run_of_anybody(
+    steady: tuple[Host, wsusfix.Options],
+) -> None:
+    host, chosen = steady
+    host.faults.kill_job(phase="checking_connections")
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        events: list[wsusfix.Event] = []
+
+        def lose(event: wsusfix.Event) -> None:
+            events.append(event)
+            if "checking connections" in str(event):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            server.apply(plan, consent=True, on_event=lose)
+    deadline = time.monotonic() + 10
+    while not host.jobs[-1].ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "byhand" in host.stopped_services
+    mended = walk(host, chosen)
+    assert statuses(mended) == [("StartServices", "done")]
+    assert host.stopped_services == ("never",)
+    outcome = walk(host, chosen)
+    assert outcome.ok, str(outcome)
+
+
+def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"seconds": 1.5})
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+
+        def lose(event: wsusfix.Event) -> None:
+            if isinstance(event, wsusfix.JobState) and event.phase == "installing" and host.stopped_services:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            server.apply(plan, consent=True, on_event=lose)
+    outcome = walk(host, chosen)
+    assert outcome.ok, str(outcome)
+    assert [run.arguments for run in host.installations] == ["/q /p", "/q /g"]
+    assert outcome.backup is not None
+    assert outcome.backup.path == host.backups[0].path
+    assert nothing_left(host)
+
+
+# --- the road of SP1, the window, and what is brought ahead -----------------------------------------------------------
+
+
+def test_the_same_backup_is_made_before_the_update_on_sp1_when_asked_for(lab: Lab) -> None:
+    host = lab.add_server("wsus02", wsus="3.0 SP1")
+    host.install_seconds = 0.02
+    outcome = walk(host, wsusfix.Options(package=lab.package(size=40_000), backup=True))
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome) == [("BackUpDatabase", "done"), ("InstallUpdate", "done")]
+    (backup,) = host.backups
+    assert (backup.verified, outcome.backup) == (True, wsusfix.DatabaseBackup(backup.path, backup.size))
+    assert nothing_left(host)
+
+
+def test_a_window_that_is_over_keeps_every_job_from_beginning(lab: Lab, host: Host) -> None:
+    past = datetime.now(timezone.utc) - timedelta(hours=1)
+    outcome = walk(host, options(lab, not_after=past))
+    assert "maintenance window was over" in outcome.message
+    assert (host.installations, host.backups, host.wsus_version) == ((), (), RTM)
+
+
+def test_the_job_itself_waits_for_its_window(lab: Lab, host: Host) -> None:
+    host.machine.pace = 1.0
+    opens = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=3)
+    chosen = options(lab, "3.0 SP2", not_before=opens, not_after=opens + timedelta(hours=1), backup=False)
+    seen: list[str] = []
+    with connect(host, on_event=lambda event: seen.append(str(event))) as server:
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True)
+    assert outcome.ok, str(outcome)
+    assert any("the maintenance window opens at" in line for line in seen)
+    assert host.installations[0].started >= opens.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_what_is_staged_ahead_is_not_sent_again(lab: Lab, host: Host) -> None:
+    chosen = options(lab)
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        paths = server.stage(plan)
+        assert host.jobs == ()
+        sent = host.bytes_received
+        events: list[wsusfix.Event] = []
+        assert server.stage(plan, on_event=events.append) == paths
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True, on_event=events.append)
+    assert [path.rpartition("\\")[2] for path in paths] == ["WSUSSetup-x64.exe", "WSUS-KB954960-x64.exe"]
+    progress = [event for event in events if isinstance(event, wsusfix.UploadProgress)]
+    assert progress
+    assert all(event.resumed == event.total for event in progress)
+    assert outcome.ok, str(outcome)
+    assert host.bytes_received > sent
