@@ -124,3 +124,24 @@ def test_without_the_library_the_module_says_what_to_install(ask: Asked, monkeyp
     monkeypatch.setattr(load("module_utils.kb954960"), "WITHOUT_LIBRARY", "ImportError: no wsusfix")
     told = ask(host="wsus01", username="LAB\\admin", password="Geheim-7", state="verified")
     assert "Failed to import the required Python library (wsusfix)" in told["msg"]
+
+
+def test_every_option_of_the_upgrade_reaches_the_plan(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("rtm", wsus="3.0 RTM")
+    told = ask(
+        server=host,
+        check=True,
+        consent=True,
+        package=str(estate.package("WSUS-KB954960-x64.exe", size=40_000)),
+        rtm="upgrade",
+        upgrade_package=str(estate.setup_package(target="3.0 SP1", size=40_000)),
+        upstream_version="none",
+        reboot="if-needed",
+        backup=False,
+        not_before="2008-09-06T22:00+02:00",
+    )
+    steps = [step["name"] for step in told["plan"]["steps"]]
+    assert steps == ["CheckPrerequisites", "UpgradeServicePack", "Restart", "InstallUpdate", "Restart"]
+    assert told["changed"] is True
+    assert "UpgradeServicePack" in told["diff"]["after"]
+    assert host.jobs == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -123,7 +124,7 @@ def test_a_look_alone_can_be_written_down(write: Any) -> None:
 class _Page(HTMLParser):
     """Reads a page as a browser would, and keeps what could act or fetch, and which elements were not closed."""
 
-    void = frozenset({"meta", "br", "line", "rect"})
+    void = frozenset({"meta", "br", "line"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,29 +178,37 @@ def test_what_a_server_says_is_text_and_never_markup() -> None:
 
 def bars(page: str) -> dict[str, tuple[float, float]]:
     """Return where each stretch of time begins in the picture, and how wide it is."""
-    return {
-        label: (float(x), float(width))
-        for label, x, width in re.findall(
-            r'text-anchor="end">([^<]+)</text><rect x="([\d.]+)" y="\d+" width="([\d.]+)"', page
-        )
-    }
+    bar = r'<rect x="([\d.]+)" y="\d+" width="([\d.]+)"[^>]*><title>([^<]+) \('
+    return {label: (float(x), float(width)) for x, width, label in re.findall(bar, page)}
 
 
 def test_the_timeline_is_drawn_to_scale_by_one_clock() -> None:
     drawn = bars(report.html(run()))
-    # From 10:00:00 to 10:05:10 on 520 units; the server's clock is a minute ahead.
-    unit = 520 / 310
+    # From 10:00:00 to 10:05:10 on 480 units; the server's clock is a minute ahead.
+    unit = 480 / 310
     for name, second, seconds in (
         ("upload", 2, 28),
         ("job", 30, 270),
-        ("job: started", 60, 60),
-        ("job: installing", 120, 120),
+        ("install update: started", 60, 60),
+        ("install update: installing", 120, 120),
     ):
         x, width = drawn[name]
-        assert x == pytest.approx(190 + second * unit, abs=0.1), name
+        assert x == pytest.approx(240 + second * unit, abs=0.1), name
         assert width == pytest.approx(seconds * unit, abs=0.1), name
-    assert drawn["job: finished"][1] == 2.0
-    assert "10:02:00  job: installing (2 min 00 s)" in report.text(run())
+    assert drawn["install update: finished"][1] == 2.0
+    assert "10:02:00  install update: installing (2 min 00 s)" in report.text(run())
+
+
+def test_each_job_has_one_row_however_many_states_it_went_through() -> None:
+    first = mended()
+    assert first.outcome is not None
+    (evidence,) = first.outcome.evidence
+    later = dataclasses.replace(evidence, kind="back_up_database", job_id="ba9876543210")
+    page = report.html(run(mended(evidence=(evidence, later))))
+    labels = re.findall(r'text-anchor="end">([^<]+)<', page)
+    assert labels.count("on the server: install update") == 1
+    assert labels.count("on the server: back up database") == 1
+    assert page.count("<h3>Evidence of job ") == 2
 
 
 @pytest.mark.parametrize("clock", ["", "yesterday", "2008-09-02T10:07:00", "<b>"])

@@ -30,7 +30,7 @@ th{background:#f1f1f1;font-weight:600}table.pairs th{width:13em}table.pairs td{o
 pre{background:#f6f6f6;border:1px solid #ddd;padding:.8em;white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}
 .ok{color:#176117}.bad{color:#a11111}.when{color:#555}
 svg.timeline{width:100%;height:auto;background:#fff}svg.timeline text{font:12px system-ui,sans-serif}
-svg.timeline text.axis{fill:#555;font-size:11px}
+svg.timeline text.axis{fill:#555;font-size:11px}svg.timeline text.inside{fill:#fff;font-size:11px}
 @media print{body{max-width:none;margin:0;font-size:11px}h2{break-before:page}h2.first{break-before:auto}
 table,svg,pre{break-inside:avoid}pre{font-size:9px}th{print-color-adjust:exact}}
 """
@@ -121,13 +121,19 @@ class _Page:
         return "".join(parts)
 
     def evidence(self, evidence: JobEvidence) -> str:
-        apart = ("steps", "logs", "log_tail")
+        apart = ("job_id", "kind", "steps", "logs", "log_tail")
         kept_values = [
             (_label(name), _plain(value))
             for name, value in evidence.to_dict().items()
             if name not in apart and value not in (None, "", [], {})
         ]
-        parts = [f"<h3>Evidence of job {self.text(evidence.job_id)}</h3>", self.pairs(kept_values)]
+        parts = [
+            f"<h3>Evidence of job {self.text(evidence.job_id)}: {self.text(evidence.kind.replace('_', ' '))}</h3>",
+            self.pairs(kept_values),
+        ]
+        if evidence.steps:
+            states = [(step.phase.value.replace("_", " "), step.time) for step in evidence.steps]
+            parts.append(self.table(("State of the job", "By the server's clock"), states))
         if evidence.logs:
             logs = [(log.name, str(log.size), log.sha256) for log in evidence.logs]
             parts.append(self.table(("Log", "Bytes", "SHA-256, taken before anything was cleaned up"), logs))

@@ -5,7 +5,7 @@ The server's clock is set against ours by the moment at which both were read; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
@@ -18,39 +18,48 @@ from wsusfix.results import JobEvidence
 
 __all__ = ["Span", "drawn", "spans", "told"]
 
-_ROW, _LABEL, _WIDTH, _TIMES = 22, 190, 520, 90
-_COLOURS: Final = {"here": "#4a6fa5", "server": "#b5651d"}
+#: Of the picture, in its own units: height of a row, widths of names, of the time itself, and of what it took.
+_ROW, _LABEL, _WIDTH, _TIMES = 22, 240, 480, 80
+#: So wide is a letter, about.
+_LETTER: Final = 8
+_HERE: Final = "#4a6fa5"
+_SERVER: Final = ("#b5651d", "#8a4a12")
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a run: what, from when to when by our clock, and who did it, ``here`` or ``server``."""
+    """A stretch of a run: what, from when to when by our clock.
+
+    ``job`` names the job on the server that it is a state of; it is empty for what was done here.
+    """
 
     name: str
     began: datetime
     ended: datetime
-    side: str
+    job: str = ""
 
     @property
     def seconds(self) -> float:
         """How long it took, in seconds."""
         return max(0.0, (self.ended - self.began).total_seconds())
 
+    def __str__(self) -> str:
+        return f"{self.job + ': ' if self.job else ''}{self.name} ({seconds_text(self.seconds)})"
 
-def spans(result: HostResult) -> tuple[Span, ...]:
-    """Return the stretches of a server's run in the order in which they began."""
-    found = [*_here(result), *(span for evidence in result.evidence for span in _server(evidence))]
-    return tuple(sorted(found, key=lambda span: span.began))
+
+def spans(result: HostResult) -> tuple[tuple[Span, ...], ...]:
+    """Return the rows of a server's run in the order in which they began: a phase each, and all states of a job."""
+    rows = [*((span,) for span in _here(result)), *(tuple(_server(evidence)) for evidence in result.evidence)]
+    return tuple(sorted(filter(None, rows), key=lambda row: row[0].began))
 
 
 def _here(result: HostResult) -> Iterator[Span]:
-    begun = [moment for moment in result.events if isinstance(moment.event, PhaseBegun)]
+    begun = [(moment.at, moment.event) for moment in result.events if isinstance(moment.event, PhaseBegun)]
     if not begun:
         return
-    ends = [*(moment.at for moment in begun[1:]), max(moment.last for moment in result.events)]
-    for moment, ended in zip(begun, ends, strict=True):
-        if isinstance(moment.event, PhaseBegun):
-            yield Span(printable(moment.event.phase, 40), moment.at, max(moment.at, ended), "here")
+    ends = [*(at for at, _ in begun[1:]), max(moment.last for moment in result.events)]
+    for (at, event), ended in zip(begun, ends, strict=True):
+        yield Span(printable(event.phase, 40), at, max(at, ended))
 
 
 def _server(evidence: JobEvidence) -> Iterator[Span]:
@@ -59,10 +68,10 @@ def _server(evidence: JobEvidence) -> Iterator[Span]:
     if clock is None:
         return
     ahead = clock - evidence.controller_clock
+    job = printable(evidence.kind.replace("_", " "), 40)
     for step, began, ended in zip(evidence.steps, times, [*times[1:], times[-1] if times else None], strict=True):
         if began is not None and ended is not None:
-            name = step.phase.value.replace("_", " ")
-            yield Span(name, began - ahead, max(began, ended) - ahead, "server")
+            yield Span(step.phase.value.replace("_", " "), began - ahead, max(began, ended) - ahead, job)
 
 
 def _time(text: str) -> datetime | None:
@@ -75,18 +84,17 @@ def _time(text: str) -> datetime | None:
 
 def told(result: HostResult) -> list[str]:
     """Return the timeline as lines of text."""
-    return [
-        f"{span.began:%H:%M:%S}  {'job: ' if span.side == 'server' else ''}{span.name} ({seconds_text(span.seconds)})"
-        for span in spans(result)
-    ]
+    flat = sorted((span for row in spans(result) for span in row), key=lambda span: span.began)
+    return [f"{span.began:%H:%M:%S}  {span}" for span in flat]
 
 
 def drawn(result: HostResult) -> str:
-    """Return the timeline as one SVG picture, a row for each stretch; ``""`` where nothing is known."""
+    """Return the timeline as one SVG picture, a row for each phase and for each job; ``""`` where nothing is known."""
     rows = spans(result)
     if not rows:
         return ""
-    first, last = min(span.began for span in rows), max(span.ended for span in rows)
+    first = min(row[0].began for row in rows)
+    last = max(row[-1].ended for row in rows)
     whole = max((last - first).total_seconds(), 1.0)
     height = _ROW * (len(rows) + 1) + 8
     width = _LABEL + _WIDTH + _TIMES
@@ -99,14 +107,26 @@ def drawn(result: HostResult) -> str:
         at = first + timedelta(seconds=whole * share)
         parts.append(f'<line x1="{x:.0f}" y1="{_ROW}" x2="{x:.0f}" y2="{height - 4}" stroke="#ddd"/>')
         parts.append(f'<text x="{x:.0f}" y="{_ROW - 7}" text-anchor="middle" class="axis">{at:%H:%M:%S}</text>')
-    for number, span in enumerate(rows, 1):
-        y = _ROW * number
-        x = _LABEL + _WIDTH * (span.began - first).total_seconds() / whole
-        wide = max(2.0, _WIDTH * span.seconds / whole)
-        label = f"{'job: ' if span.side == 'server' else ''}{span.name}"
-        parts.append(f'<text x="{_LABEL - 8}" y="{y + 15}" text-anchor="end">{escape(label)}</text>')
-        parts.append(
-            f'<rect x="{x:.1f}" y="{y + 4}" width="{wide:.1f}" height="{_ROW - 8}" fill="{_COLOURS[span.side]}"/>'
-        )
-        parts.append(f'<text x="{x + wide + 6:.1f}" y="{y + 15}">{escape(seconds_text(span.seconds))}</text>')
+    for number, row in enumerate(rows, 1):
+        parts += _row(row, _ROW * number, first, _WIDTH / whole)
     return "".join(parts) + "</svg>"
+
+
+def _row(row: Sequence[Span], y: int, first: datetime, unit: float) -> Iterator[str]:
+    """Draw one row: its name, its stretches (those of a job in two shades, in turn), and how long it took."""
+    label = f"on the server: {row[0].job}" if row[0].job else row[0].name
+    yield f'<text x="{_LABEL - 8}" y="{y + 15}" text-anchor="end">{escape(label)}</text>'
+    end = 0.0
+    for number, span in enumerate(row):
+        x = _LABEL + unit * (span.began - first).total_seconds()
+        wide = max(2.0, unit * span.seconds)
+        end = max(end, x + wide)
+        shade = _SERVER[number % 2] if span.job else _HERE
+        yield (
+            f'<rect x="{x:.1f}" y="{y + 4}" width="{wide:.1f}" height="{_ROW - 8}" fill="{shade}">'
+            f"<title>{escape(str(span))}</title></rect>"
+        )
+        if span.job and wide > _LETTER * len(span.name):
+            yield f'<text x="{x + 4:.1f}" y="{y + 15}" class="inside">{escape(span.name)}</text>'
+    took = (row[-1].ended - row[0].began).total_seconds()
+    yield f'<text x="{end + 6:.1f}" y="{y + 15}">{escape(seconds_text(max(0.0, took)))}</text>'
