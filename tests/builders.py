@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from wsusfix.advisory import Architecture
 from wsusfix.diagnosis import Diagnosis, diagnose
-from wsusfix.facts import HostFacts, parse
+from wsusfix.facts import Approvals, HostFacts, parse, read_approvals
 from wsusfix.options import Options
 from wsusfix.package import Package, PackageKind
 from wsusfix.plan import InstallUpdate, Plan
 from wsusfix.plan import plan as make_plan
 from wsusfix.remote.job import JobStep, LogFile
 from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
-from wsusfix.scripts.contracts import FACTS, SURROUNDINGS, JobPhase, Scalar
+from wsusfix.scripts.contracts import APPROVALS, FACTS, SURROUNDINGS, JobPhase, Scalar
 from wsusfix.surroundings import Surroundings
 from wsusfix.surroundings import parse as parse_around
 from wsusfix.verify import verify
@@ -41,8 +41,12 @@ __all__ = [
     "SHA256",
     "SP1",
     "SP2",
+    "UPDATE_ID",
     "WSUS_2",
     "answer",
+    "approvals",
+    "approvals_answer",
+    "asked",
     "around",
     "around_answer",
     "check",
@@ -147,7 +151,9 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         "job_status": "none",
         "job_kind": "",
         "job_phase": "",
+        "reset_state": "none",
         "leftovers": 0,
+        "setup_PortNumber": "80",
         "setup_InstallType": "1",
         "setup_VersionString": "3.1.6001.65",
         "setup_TargetDir": TARGET,
@@ -178,6 +184,58 @@ def facts(*, host: str = HOST, front_ends: tuple[str, ...] | None = None, **chan
     if front_ends is None:
         return looked
     return dataclasses.replace(looked, wsus=dataclasses.replace(looked.wsus, front_ends=front_ends))
+
+
+#: The update's id on the ordinary server, and lines about it and its neighbours as the script tells them.
+UPDATE_ID: Final = "9dcb0f0a-0000-4000-8000-000000000001"
+NEAR_ID: Final = "9dcb0f0a-0000-4000-8000-000000000002"
+UPDATE: Final = f"{UPDATE_ID} 102,101 false 2 842532 Office 2003 Service Pack 1"
+TREATED: Final = f"{UPDATE_ID} 102,101 true 0 842532 Office 2003 Service Pack 1"
+LOCAL: Final = f"{UPDATE_ID} 102,101 false 2 842532,1 Office 2003 oppdateringspakke 1"
+NEAR: Final = f"{NEAR_ID} 7 false 1 842532 Office 2003 Service Pack 1 Multilingual User Interface Pack"
+MARKER: Final = f"time=2008-09-02T10:00:00Z\nreplica=false\nautomatic=true\nupdate1={UPDATE_ID} 102\nend\n"
+SAVED: Final = (
+    "kind=reset_approvals\njob_id=0123456789ab\ntime=2008-09-02T09:59:00Z\nreplica=true\nautomatic=true\n"
+    f"update1={UPDATE_ID} 102 false Office 2003 Service Pack 1\n"
+    f"approval1={UPDATE_ID} 101 a0a08746-4dbe-4a37-9adf-9e7652c0b421 Install false 9999-12-31T23:59:59Z "
+    "2005-02-01T08:00:00Z CORP\\admin\nend\n"
+)
+
+
+def approvals_answer(**changes: Scalar | None) -> dict[str, Scalar]:
+    """Return an answer of the approvals script about an untreated, autonomous server."""
+    told: dict[str, Scalar | None] = {
+        "script": "approvals",
+        "trouble": "",
+        "role": "Administrator",
+        "state": "Ready",
+        "replica": False,
+        "automatic": True,
+        "upstream": "",
+        "front_ends": "",
+        "updates": f"{NEAR}\n{UPDATE}",
+        "cut": False,
+        "reset_state": "none",
+        "saved": "",
+        "marker": "",
+        "web_service": "200",
+        **changes,
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def approvals(**changes: Any) -> Approvals:
+    """Return what WSUS says of itself and the update, parsed from :func:`approvals_answer` with *changes*."""
+    return read_approvals(HOST, APPROVALS.read(approvals_answer(**changes)))
+
+
+#: Of a server whose approvals were reset.
+WORKED_AROUND: Final[Changes] = {"updates": TREATED, "reset_state": "marked", "marker": MARKER}
+
+
+def asked(told: Changes | None = None, **changes: Any) -> HostFacts:
+    """Return facts of a server without a service pack, with *changes*, where WSUS was asked and told *told*."""
+    return facts(**{**RTM, **changes}).with_approvals(approvals(**(told or {})))
 
 
 def diagnosis(**changes: Any) -> Diagnosis:

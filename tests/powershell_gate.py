@@ -44,7 +44,10 @@ TYPES: Final = frozenset(
         "long",
         "string",
         "void",
-        "Microsoft.UpdateServices.Administration.AdminProxy",  # of WSUS itself, loaded before it is named
+        "Microsoft.UpdateServices.Administration.AdminProxy",  # of WSUS itself
+        "Microsoft.UpdateServices.Administration.ComputerTargetGroupId",
+        "Microsoft.UpdateServices.Administration.UpdateRevisionId",
+        "Microsoft.UpdateServices.Administration.UpdateScope",
         "Microsoft.Win32.Registry",
         "System.Array",
         "System.BitConverter",
@@ -78,6 +81,8 @@ TYPES: Final = frozenset(
         "System.Management.Automation.PowerShell",
         "System.Management.ManagementDateTimeConverter",
         "System.Math",
+        "System.Net.WebException",
+        "System.Net.WebRequest",
         "System.Reflection.Assembly",
         "System.Runtime.InteropServices.Marshal",
         "System.Security.AccessControl.AccessControlType",

@@ -25,6 +25,20 @@ SOURCE_ADVISORY: Final = "Microsoft security advisory 954960"
 SOURCE_KB: Final = "KB954960"
 #: Title of the update whose approvals are inconsistent on an affected server (advisory 954960, workaround).
 BROKEN_UPDATE_TITLE: Final = "Office 2003 Service Pack 1"
+#: Number of that update's own article; without an English title it finds candidates, for an operator to confirm
+#: (the update's metadata).
+BROKEN_UPDATE_ARTICLE: Final = "842532"
+#: What else is called so in part, and is not it (Office 2003's other updates; *recalled*, for the simulated servers).
+NEAR_TITLES: Final = (
+    "Office 2003 Service Pack 1 Multilingual User Interface Pack",
+    "Visio 2003 Service Pack 1",
+    "OneNote 2003 Service Pack 1",
+    "Project 2003 Service Pack 1",
+)
+#: What tells the packs for other languages from the update itself (*recalled*; one too many is only left untreated).
+NEAR_WORD: Final = "Multilingual"
+#: Where the workaround by hand and by the programming interface is described (advisory 954960, workarounds; WSUS SDK).
+SOURCE_WORKAROUND: Final = "Microsoft security advisory 954960, workaround"
 #: From this day the packages elevate themselves (KB954960, revision history: re-released 1 August 2008).
 REVISED_PACKAGES: Final = date(2008, 8, 1)
 
@@ -121,6 +135,12 @@ WSUS_SERVICE: Final = "wsusservice"
 IIS_SERVICE: Final = "w3svc"
 DATABASE_NAME: Final = "SUSDB"
 SERVICES: Final = (WSUS_SERVICE, IIS_SERVICE)
+#: The web service that clients call, below the site of WSUS (product).
+CLIENT_WEB_SERVICE: Final = "ClientWebService/Client.asmx"
+#: The role that may decline, approve and save (WSUS SDK, UpdateServerUserRole).
+ADMINISTRATOR_ROLE: Final = "Administrator"
+#: The state in which a configuration may be saved (WSUS SDK, UpdateServerConfigurationState).
+READY_STATE: Final = "Ready"
 #: Instance of the embedded database, and how it is reached (product).
 EMBEDDED_INSTANCE: Final = "MICROSOFT##SSEE"
 EMBEDDED_PIPE: Final = r"\\.\pipe\mssql$microsoft##ssee\sql\query"

@@ -118,11 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"wsusfix {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = _shared_options()
-    packages = _package_options()
+    packages, workaround = _package_options(), _workaround_options()
     for name, deed, needs_package, text in (
         ("diagnose", _diagnose, False, "say what the servers are; changes nothing"),
         ("plan", _plan, True, "say what would be done; changes nothing"),
-        ("remediate", _remediate, True, "diagnose, plan, install and verify"),
+        ("remediate", _remediate, True, "diagnose, plan, mend and verify"),
         ("verify", _verify, False, "prove that the servers are without the fault; changes nothing"),
     ):
         command = commands.add_parser(
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=_EPILOG,
-            parents=[shared, packages] if needs_package else [shared],
+            parents=[shared, packages, workaround] if needs_package else [shared],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(run=lambda chosen, deed=deed: _over_hosts(chosen, deed))
@@ -234,6 +234,21 @@ def _package_options() -> argparse.ArgumentParser:
     return options
 
 
+def _workaround_options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    workaround = options.add_argument_group("the workaround (reset of approvals; on 3.0 RTM it is the way out)")
+    workaround.add_argument(
+        "--workaround", action="store_true", help="on 3.0 SP1 without --package: reset the approvals for the time being"
+    )
+    workaround.add_argument(
+        "--update-id",
+        metavar="ID",
+        action="append",
+        help="treat this update, whatever its title is; one for each time this is given",
+    )
+    return options
+
+
 def _options(chosen: argparse.Namespace) -> Options:
     return Options(
         package=chosen.package,
@@ -252,6 +267,8 @@ def _options(chosen: argparse.Namespace) -> Options:
         reboot=chosen.reboot,
         not_before=_moment("--not-before", chosen.not_before),
         not_after=_moment("--not-after", chosen.not_after),
+        workaround=chosen.workaround,
+        update_ids=chosen.update_id,
     )
 
 

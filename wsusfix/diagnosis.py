@@ -15,7 +15,7 @@ from wsusfix.advisory import InstallType, Product
 from wsusfix.facts import DatabasePlace, HostFacts, WsusInstallation
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import Presentable, printable, rows
-from wsusfix.scripts.contracts import UPGRADE
+from wsusfix.scripts.contracts import UPGRADE, ResetState
 
 __all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
 
@@ -63,8 +63,9 @@ class Diagnosis(Presentable):
     (True, 'WSUS 3.0 SP1 without KB954960: the DLL is 3.1.6001.65, fixed from 3.1.6001.66 on')
 
     ``exposed`` is ``None`` when it is unknown.  ``observed_why`` says what the logs show, or why they say nothing;
-    ``logs`` is what was read of them, ``None`` where nobody looked.  ``notes`` are things that matter for what is done
-    next: neighbours, a shared database, a restart that waits, a job that runs.
+    ``logs`` is what was read of them, ``None`` where nobody looked.  ``worked_around`` says whether the approvals are
+    known to have been reset, and ``workaround`` why; an exposed server stays exposed all the same.  ``notes`` are
+    things that matter for what is done next: neighbours, a shared database, a restart that waits, a job that runs.
     """
 
     host: str
@@ -76,6 +77,8 @@ class Diagnosis(Presentable):
     notes: tuple[str, ...]
     facts: HostFacts
     logs: MachineLogs | None = None
+    worked_around: bool | None = None
+    workaround: str = ""
 
     @property
     def exposed(self) -> bool | None:
@@ -95,11 +98,13 @@ class Diagnosis(Presentable):
         return f"{self.host}: {self.verdict.value}, observed {self.observed.value}"
 
     def __str__(self) -> str:
-        exposed = {True: "yes", False: "no", None: "unknown"}[self.exposed]
+        words = {True: "yes", False: "no", None: "unknown"}
+        exposed = words[self.exposed]
         return f"{self.host}: {self.verdict.value}\n" + rows(
             [
                 ("why", self.why),
                 ("exposed", exposed),
+                ("worked around", f"{words[self.worked_around]}: {self.workaround}" if self.workaround else ""),
                 ("observed", f"{self.observed.value} ({self.observed_why})"),
                 ("system", self.facts.os),
                 ("WSUS", self.facts.wsus),
@@ -116,6 +121,8 @@ def diagnose(facts: HostFacts, logs: MachineLogs | None = None) -> Diagnosis:
     """
     verdict, why, evidence = _judge(facts)
     observed, observed_why = _observe(logs)
+    exposed = verdict in (Verdict.EXPOSED_RTM, Verdict.EXPOSED_SP1)
+    worked_around, workaround = _workaround(facts) if exposed else (None, "")
     return Diagnosis(
         host=facts.host,
         verdict=verdict,
@@ -126,6 +133,8 @@ def diagnose(facts: HostFacts, logs: MachineLogs | None = None) -> Diagnosis:
         notes=_notes(facts, verdict),
         facts=facts,
         logs=logs,
+        worked_around=worked_around,
+        workaround=workaround,
     )
 
 
@@ -265,6 +274,33 @@ def _service_pack_1(wsus: WsusInstallation, evidence: tuple[Evidence, ...]) -> _
     )
 
 
+def _workaround(facts: HostFacts) -> tuple[bool | None, str]:
+    """Say whether the approvals are known to have been reset, and why.
+
+    An untreated server looks the same, declined and without approvals: only the marker that the job wrote proves it.
+    """
+    approvals = facts.approvals
+    if approvals is None:
+        return None, ""
+    if approvals.reset is ResetState.OPEN:
+        return False, "a reset of approvals was cut off, and the server may be switched still"
+    if approvals.trouble:
+        return None, f"WSUS could not be asked: {approvals.trouble}"
+    marker = approvals.marker
+    if marker is None or approvals.reset is not ResetState.MARKED:
+        return None, "no marker says that the approvals were reset"
+    wanted = {*marker.updates, *(update.id for update in approvals.updates if update.named)}
+    for update_id in sorted(wanted):
+        update = approvals.update(update_id)
+        if update is None:
+            return None, f"the update {update_id} that was reset is not there any more"
+        if marker.updates.get(update_id) != update.revision:
+            return None, f"{update.title}: revision {update.revision} has not been reset"
+        if not update.declined or update.approvals:
+            return False, f"{update.title}: approved again since the reset"
+    return True, f"the approvals were reset at {marker.time}; the fault is still in the product"
+
+
 def _dll_text(wsus: WsusInstallation) -> str:
     if wsus.dll_version is not None:
         return str(wsus.dll_version)
@@ -290,6 +326,8 @@ def _notes(facts: HostFacts, verdict: Verdict) -> tuple[str, ...]:
         notes.append("not running: " + ", ".join(stopped))
     if facts.restart.concerns(wsus.dll_path):
         notes.append("the DLL is to be replaced at the next restart")
+    if facts.reset is ResetState.OPEN:
+        notes.append("a reset of approvals was cut off: the server may be switched still; the next run puts it back")
     if facts.job is not None and facts.job.active:
         notes.append(f"a job of wsusfix is at work: {facts.job}")
     return tuple(notes)

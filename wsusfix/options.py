@@ -43,6 +43,7 @@ _NAME: Final = re.compile(r"(?=.{1,254}\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[
 _NAME_AND_PORT: Final = re.compile(r"[\w.-]+:\d+|\[[0-9A-Fa-f:.]+\]:\d+", re.ASCII)
 #: Longer than any that Windows takes, and short enough for every field that carries it.
 _LONGEST_CREDENTIAL: Final = 1024
+_GUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"\d{1,5}(?:\.\d{1,5}){1,3}", re.ASCII)
 #: A job may wait so long for its maintenance window, and a window may be so long.
@@ -104,7 +105,7 @@ class Timeouts:
         upload: without a byte of progress.
         assemble: for joining and hashing an uploaded file on the server.
         start: for the scheduled task to begin.
-        busy: for which a job waits for another installation.
+        busy: for which a job waits for another installation, or for WSUS to end a synchronisation.
         logs: for searching the logs on a machine; what was not read by then is told.
         detection: for a client that was asked to look for updates, until its log tells how that went.
         signature: for which a job tries to verify the package's signature (closed networks stall here).
@@ -243,6 +244,21 @@ class Connection(Presentable):
         return f"{scheme}://{self.host}:{self.effective_port} ({self.auth}, encryption {self.encryption})"
 
 
+def _update_ids(given: Any) -> tuple[str, ...]:
+    """Return ids of updates as WSUS writes them, each once.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes) or not given:
+        raise UsageError("update_ids must be a sequence of ids", hint="leave it out to go by the title")
+    ids = [str(item).strip().strip("{}").lower() for item in given]
+    for text in ids:
+        if not _GUID.fullmatch(text):
+            raise UsageError(f"not the id of an update: {text[:60]!r}", hint="a GUID, as the plan shows it")
+    return tuple(dict.fromkeys(ids))
+
+
 def _is_host(text: str) -> bool:
     if ":" not in text and "[" not in text:
         return _NAME.fullmatch(text) is not None
@@ -292,6 +308,10 @@ class Options(Presentable):
         reboot: "never", or "if-needed": restart the server where an installer asks for it.
         not_before: aware time; no job begins to work on the server earlier, by the server's own clock.
         not_after: aware time; no job begins to work, and no restart is begun, later.
+        workaround: on WSUS 3.0 SP1 without a package, reset the approvals of the update for the time being; on 3.0 RTM
+            that is done anyway.
+        update_ids: ids of the updates whose approvals are reset, where the title does not name them (a server without
+            English titles); what is named here is treated, and nothing else.
 
     Raises:
         UsageError: a value that cannot mean anything.
@@ -313,6 +333,8 @@ class Options(Presentable):
     reboot: str = "never"
     not_before: datetime | None = None
     not_after: datetime | None = None
+    workaround: bool = False
+    update_ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("package", "upgrade_package"):
@@ -325,11 +347,14 @@ class Options(Presentable):
             if not listed or not all(isinstance(item, str) for item in arguments):
                 raise UsageError("package_arguments must be a sequence of strings, one for each argument")
             object.__setattr__(self, "package_arguments", tuple(arguments))
+        if self.update_ids is not None:
+            object.__setattr__(self, "update_ids", _update_ids(self.update_ids))
         for name in (
             "vouch_for_package",
             "accept_unverifiable_signature",
             "vouch_for_upgrade_package",
             "upgrade_beside_others",
+            "workaround",
         ):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be True or False")

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from packaging.version import Version
 
 from wsusfix import advisory
+from wsusfix.facts.approvals import Saved
 from wsusfix.logs.detections import Detection
 from wsusfix.present import Presentable, bytes_text, printable, rows, seconds_text
 from wsusfix.remote.job import JobStep, LogFile
@@ -59,6 +60,8 @@ class Verification(Presentable):
         found: file version of the DLL, ``None`` where there is none.
         required: the lowest fixed version (KB954960), ``None`` where the product never had the fault.
         restart_pending: the new DLL waits for a restart.
+        worked_around: whether the approvals of the update are known to have been reset; ``None`` when that is unknown.
+            The verdict stays what it is: the fault is still in the product.
 
     >>> proof = server.verify()
     >>> [check.name for check in proof.checks if not check.ok]
@@ -72,13 +75,14 @@ class Verification(Presentable):
     required: Version | None
     restart_pending: bool
     checks: tuple[Check, ...]
+    worked_around: bool | None = None
 
     def _summary(self) -> str:
         return f"{self.host}: {'ok' if self.ok else 'not ok'}, {self.verdict}, DLL {self.found}"
 
     def __str__(self) -> str:
         if self.ok:
-            state = "verified"
+            state = "worked around; the fault is still in the product" if self.worked_around else "verified"
         else:
             state = "a restart is pending" if self.restart_pending else "NOT VERIFIED"
         return f"{self.host}: {state} ({self.verdict})\n" + "\n".join(f"  {check}" for check in self.checks)
@@ -262,6 +266,7 @@ class Outcome(Presentable):
         blocked: the reasons why nothing was done, when the plan was blocked.
         verification: the proof afterwards.
         evidence: what each job left, in order.
+        saved: what a reset of approvals saved before it changed anything, some of which cannot be given again.
         notes: what else is worth knowing, such as a cleanup that could not be finished.
         backup: the backup of the database that stays on the server, if one was made.
 
@@ -283,6 +288,7 @@ class Outcome(Presentable):
     after: Version | None
     notes: tuple[str, ...] = ()
     backup: DatabaseBackup | None = None
+    saved: Saved | None = None
 
     @property
     def ok(self) -> bool:
@@ -313,7 +319,12 @@ class Outcome(Presentable):
         return self.verification.verdict if self.verification else "unknown"
 
     def _extra(self) -> Mapping[str, object]:
-        return {"ok": self.ok, "failed": self.failed, "verdict": self.verdict}
+        return {
+            "ok": self.ok,
+            "failed": self.failed,
+            "verdict": self.verdict,
+            "worked_around": self.verification.worked_around if self.verification else None,
+        }
 
     def _summary(self) -> str:
         return f"{self.host}: {self.message}, changed={self.changed}, restart_pending={self.restart_pending}"
@@ -326,6 +337,8 @@ class Outcome(Presentable):
         lines += [f"  blocked: {reason}" for reason in self.blocked]
         lines += [f"  backup: {self.backup}"] if self.backup is not None else []
         lines += [f"  note: {note}" for note in self.notes]
+        if self.saved is not None:
+            lines += [f"  {line}" for line in str(self.saved).splitlines()]
         if self.verification is not None:
             lines += [f"  {check}" for check in self.verification.checks]
         return "\n".join(lines)

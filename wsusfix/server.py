@@ -21,7 +21,7 @@ from wsusfix import plan as planning
 from wsusfix import surroundings as exploring
 from wsusfix import verify as verifying
 from wsusfix.agent import ClientSettings
-from wsusfix.diagnosis import Diagnosis
+from wsusfix.diagnosis import Diagnosis, Verdict
 from wsusfix.errors import (
     AnswerError,
     DeadlineError,
@@ -33,7 +33,7 @@ from wsusfix.errors import (
     WsusFixError,
 )
 from wsusfix.events import Event, JobState, Note, Observer, PhaseBegun, ignore
-from wsusfix.facts import HostFacts
+from wsusfix.facts import Approvals, HostFacts
 from wsusfix.logs import machine as logs_there
 from wsusfix.logs.detections import Detection
 from wsusfix.logs.findings import FileKind
@@ -42,7 +42,7 @@ from wsusfix.options import Connection, Credentials, Options, Timeouts, whole_se
 from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Canary, Outcome, Verification
-from wsusfix.scripts.contracts import JobPhase, Scalar
+from wsusfix.scripts.contracts import JobPhase, ResetState, Scalar
 from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -144,9 +144,25 @@ class WsusServer:
         self._begin("facts")
         return self._look()
 
-    def _look(self) -> HostFacts:
+    def _look(self, update_ids: tuple[str, ...] = (), *, approvals: bool = False) -> HostFacts:
+        """Look once; then at what WSUS says of the update, where that decides something or *approvals* is set."""
         parameters = probing.probe_parameters(self._connection.timeouts)
-        return probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
+        facts = probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
+        verdict = diagnosing.diagnose(facts).verdict
+        exposed = verdict in (Verdict.EXPOSED_RTM, Verdict.EXPOSED_SP1)
+        reset_before = facts.reset in (ResetState.OPEN, ResetState.MARKED)
+        if verdict is Verdict.EXPOSED_RTM or (exposed and (approvals or reset_before)):
+            facts = facts.with_approvals(self._ask_wsus(facts, update_ids))
+        return facts
+
+    def _ask_wsus(self, facts: HostFacts, update_ids: tuple[str, ...]) -> Approvals:
+        asked = probing.approvals_parameters(facts, update_ids)
+        try:
+            answer = self._session.run(scripts.compose("approvals"), asked, phase="facts")
+            return probing.read_approvals(self.host, answer)
+        except (AnswerError, DeadlineError, ScriptError) as error:
+            # Nothing is planned on what WSUS did not say; what the server is can be told all the same.
+            return probing.not_asked(error.message, facts.reset)
 
     def logs(self) -> MachineLogs:
         """Search the server's own logs, there, and say what they prove. Changes nothing.
@@ -239,9 +255,16 @@ class WsusServer:
         Raises:
             WsusFixError: as of :meth:`facts`.
         """
-        facts = self.facts()
+        return self._diagnose(self.facts(), logs)
+
+    def _diagnose(self, facts: HostFacts, logs: bool) -> Diagnosis:
         found = self.logs() if logs and facts.wsus.serves else None
         return diagnosing.diagnose(facts, found)
+
+    def _diagnose_for(self, options: Options, package: Package | None, logs: bool) -> Diagnosis:
+        self._begin("facts")
+        looked = self._look(tuple(options.update_ids or ()), approvals=options.workaround and package is None)
+        return self._diagnose(looked, logs)
 
     def plan(self, options: Options | None = None, *, logs: bool = True) -> Plan:
         """Look anew, read the package, and say what would be done. Changes nothing.
@@ -261,7 +284,7 @@ class WsusServer:
 
     def plan_with(self, options: Options, packages: Packages, *, logs: bool = True) -> Plan:
         """Look anew, and say what would be done with packages that were read before. Changes nothing."""
-        diagnosis = self.diagnose(logs=logs)
+        diagnosis = self._diagnose_for(options, packages.update, logs)
         around = self._look_around(diagnosis.facts) if planning.looks_around(diagnosis, options) else None
         return planning.plan(diagnosis, packages.update, options, upgrade_package=packages.upgrade, surroundings=around)
 
@@ -318,12 +341,14 @@ class WsusServer:
         if not isinstance(plan, Plan) or plan.host != self.host:
             raise UsageError("this plan was made for another server", host=self.host, phase="apply")
         self._check_open("apply")
+        looked = plan.diagnosis.facts.approvals
+        ids = tuple(update.id for update in looked.updates) if looked is not None else ()
         watched = _Watched(on_event or self._tell)
         try:
             return applying.apply(
                 plan,
                 self._session,
-                self._look,
+                lambda: self._look(ids, approvals=looked is not None),
                 consent=consent,
                 timeouts=self._connection.timeouts,
                 on_event=watched,

@@ -5,6 +5,7 @@ Pure functions; the DLL's file version decides, whatever an installer's exit cod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -13,11 +14,12 @@ from packaging.version import Version
 from wsusfix import advisory
 from wsusfix.advisory import InstallType, Product
 from wsusfix.agent import same_server
-from wsusfix.diagnosis import Verdict, diagnose
-from wsusfix.facts import HostFacts
+from wsusfix.diagnosis import Diagnosis, Verdict, diagnose
+from wsusfix.facts import Approvals, HostFacts
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import printable
 from wsusfix.results import Canary, CanaryState, Check, Verification
+from wsusfix.scripts.contracts import ResetState
 
 __all__ = ["ABSENT", "SERVICE_CHECK", "verify"]
 
@@ -25,6 +27,9 @@ __all__ = ["ABSENT", "SERVICE_CHECK", "verify"]
 ABSENT: Final = "absent"
 #: How the names of checks of services begin.
 SERVICE_CHECK: Final = "service "
+#: HTTP says so that all is well; .NET says so that a certificate is not for the name that was asked.
+_ANSWERED: Final = "200"
+_NOT_ITS_NAME: Final = "TrustFailure"
 
 
 def verify(
@@ -48,12 +53,23 @@ def verify(
     verdict = diagnosis.verdict
     half = verdict is Verdict.UNKNOWN and after.wsus.product is Product.SP2
     waiting = (verdict is Verdict.EXPOSED_SP1 or half) and after.restart.concerns(after.wsus.dll_path)
+    around = diagnosis.worked_around is True
+    why = f"{diagnosis.why}; the fault is worked around, and still in the product" if around else diagnosis.why
+    # A workaround makes no product without the fault; it makes one that does no harm.
     checks = [
-        Check("without the fault", not _faulty(verdict), diagnosis.why, "a product or patch level without the fault")
+        Check(
+            "without the fault",
+            not _faulty(verdict),
+            why,
+            "a product or patch level without the fault",
+            decides=not around,
+        )
     ]
     required = _required(verdict)
     if required is not None:
-        checks.append(_dll(after, required))
+        checks.append(_dll(after, required, decides=not around))
+    if _faulty(verdict) and after.approvals is not None:
+        checks += _reset(diagnosis, after.approvals)
     if waiting:
         checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
     if before is not None and _serves(before) and not _serves(after):
@@ -74,6 +90,7 @@ def verify(
         required=required,
         restart_pending=waiting,
         checks=tuple(checks),
+        worked_around=diagnosis.worked_around,
     )
 
 
@@ -99,13 +116,47 @@ def _required(verdict: Verdict) -> Version | None:
             return None
 
 
-def _dll(facts: HostFacts, required: Version) -> Check:
+def _reset(diagnosis: Diagnosis, approvals: Approvals) -> Iterator[Check]:
+    """Yield what proves that the approvals were reset, and that nothing was left switched."""
+    wanted = "the marker of a reset, for the revisions of today, all declined without approvals"
+    yield Check("reset of the approvals", diagnosis.worked_around is True, diagnosis.workaround, wanted)
+    yield Check(
+        "way back of earlier resets",
+        approvals.reset is not ResetState.OPEN,
+        "cut off" if approvals.reset is ResetState.OPEN else "gone to its end",
+        "gone to its end",
+    )
+    if approvals.trouble:
+        return
+    marker = approvals.marker
+    if marker is not None:
+        yield Check("replica", approvals.replica == marker.replica, _yes(approvals.replica), _yes(marker.replica))
+        yield Check(
+            "synchronises by its timetable",
+            approvals.automatic == marker.automatic,
+            _yes(approvals.automatic),
+            _yes(marker.automatic),
+        )
+    if approvals.web_service:
+        # Over TLS the name "localhost" is not the certificate's: that it was shown one is answer enough.
+        answers = approvals.web_service in (_ANSWERED, _NOT_ITS_NAME)
+        yield Check(
+            "ClientWebService", answers, approvals.web_service, _ANSWERED, decides=diagnosis.worked_around is True
+        )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _dll(facts: HostFacts, required: Version, *, decides: bool) -> Check:
     found = facts.wsus.dll_version
     return Check(
         "file version of the proof DLL",
         found is not None and found >= required,
         str(found) if found is not None else "none found",
         f"{required} or higher",
+        decides=decides,
     )
 
 

@@ -46,6 +46,7 @@ from wsusfix.scripts.contracts import (
     Field,
     JobReason,
     JobStatus,
+    ResetState,
     Scalar,
     StagingState,
 )
@@ -156,6 +157,10 @@ FITTING: Final[Mapping[str, Sequence[str]]] = {
     "segments": ["0-255000", "255000-45002", "0-255000\n255000-45002", "0--1", "x"],
     "job_id": ["abc", "", "../abc", "a b", "x" * 41],
     "staging_state": [state.value for state in StagingState],
+    "reset_state": [state.value for state in ResetState],
+    "updates": [builders.UPDATE, f"{builders.NEAR}\n{builders.TREATED}", f"{builders.UPDATE}\x1b[2J", "nonsense"],
+    "marker": [builders.MARKER, builders.MARKER.replace(" 102", " \u0663"), builders.MARKER[:-4]],
+    "saved": [builders.SAVED, builders.SAVED.replace("CORP", "\x1b[2J"), builders.SAVED[:-9]],
     "job_status": [status.value for status in JobStatus],
     "setup_VersionString": ["3.1.6001.65", "3.0.6000.374", "2.0.0.2620", "9.9.9.9", "3.1", "3.1.6001.65\x1b[2J"],
     "setup_InstallType": ["1", "2", "128", "\u0661"],
@@ -318,7 +323,17 @@ def test_facts_of_any_kind_are_told_planned_and_reported_or_refused(answer: dict
 
 #: What is decided by, so that anything else in it is refused.
 DECIDED: Final = frozenset(
-    {"script", "os_version", "os_suite_mask", "boot_time", "clock", "staging_state", "staging_free", "system_free"}
+    {
+        "script",
+        "os_version",
+        "os_suite_mask",
+        "boot_time",
+        "clock",
+        "staging_state",
+        "staging_free",
+        "system_free",
+        "reset_state",
+    }
 )
 
 

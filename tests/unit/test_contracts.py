@@ -243,6 +243,7 @@ def test_whatever_may_refuse_says_why_and_a_question_never_refuses() -> None:
     assert {name for name, contract in CONTRACTS.items() if not contract.refusals} == {
         "facts",
         "surroundings",
+        "approvals",
         "poll_job",
         "search_logs",
         "client",

@@ -17,13 +17,14 @@ import wsusfix
 from tests import builders
 from wsusfix.agent import ClientSettings
 from wsusfix.clients import ClientReport, Survey
+from wsusfix.diagnosis import diagnose
 from wsusfix.errors import AccessDeniedError
 from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
 from wsusfix.logs import ClientFinding, FileKind, LogProblem, LogReport, MachineLogs, Pair, ServerFinding, correlate
 from wsusfix.logs import LogFile as LogThatWasRead
 from wsusfix.logs.detections import Detection
 from wsusfix.options import Connection, Options
-from wsusfix.plan import InstallUpdate
+from wsusfix.plan import InstallUpdate, plan
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
 from wsusfix.remote.upload import Upload
@@ -58,6 +59,11 @@ def _one_of_each() -> list[Presentable]:
     log = LogFile("job.log", 2048, "1a" * 32)
     began = datetime(2008, 9, 2, 10, tzinfo=timezone.utc)
     outcome = builders.outcome()
+    asked = builders.approvals(**builders.WORKED_AROUND, saved=builders.SAVED)
+    assert asked.saved is not None
+    assert asked.marker is not None
+    reset = plan(diagnose(builders.asked()), None, Options())
+    restored = plan(diagnose(builders.facts(**builders.FIXED, reset_state="open")), None, Options())
     at_client = ClientFinding("WindowsUpdate.log", 1, began, call_id="0a" * 16)
     at_server = ServerFinding("SoftwareDistribution.log", 2, began, call_id="0a" * 16)
     problem = LogProblem("empty.log", "nothing in it")
@@ -89,6 +95,13 @@ def _one_of_each() -> list[Presentable]:
         around.sites[0],
         around.drives[0],
         DatabaseBackup("C:\\Windows\\wsusfix-backup\\0123456789ab\\SUSDB.bak", 1_000_000),
+        reset.steps[0],
+        restored.steps[0],
+        asked,
+        asked.updates[0],
+        asked.marker,
+        asked.saved,
+        asked.saved.approvals[0],
         blocked.blocked[0],
         builders.verification(),
         builders.check(),

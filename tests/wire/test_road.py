@@ -97,19 +97,6 @@ def test_a_plan_that_cannot_be_undone_is_not_applied_without_consent(lab: Lab) -
     assert host.jobs == ()
 
 
-def test_rtm_is_blocked_and_both_ways_out_are_named(lab: Lab) -> None:
-    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 RTM")
-    with wsusfix.connect(**host.connection) as server:
-        plan = server.plan(wsusfix.Options(package=lab.package("WSUS-KB954960-x64.exe")))
-        outcome = server.apply(plan, consent=True)
-    assert plan.blocked
-    assert "upgrade" in str(plan)
-    assert "workaround" in str(plan)
-    assert not outcome.changed
-    assert outcome.blocked
-    assert host.jobs == ()
-
-
 def test_the_server_decides_what_is_in_the_way_whatever_the_plan_was(lab: Lab) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     options = wsusfix.Options(package=lab.package("WSUS-KB954960-x64.exe"))

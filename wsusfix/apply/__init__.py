@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from wsusfix import scripts
 from wsusfix.apply.backup import BackUpWork
 from wsusfix.apply.install import InstallWork
+from wsusfix.apply.reset import ResetWork, RestoreWork
 from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
 from wsusfix.apply.working import Site, Work, explained, last_phase
 from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
+from wsusfix.facts.approvals import Saved
 from wsusfix.options import Timeouts
 from wsusfix.plan import (
     BackUpDatabase,
@@ -28,7 +30,9 @@ from wsusfix.plan import (
     CheckPrerequisites,
     InstallUpdate,
     Plan,
+    ResetApprovals,
     Restart,
+    RestoreSettings,
     StartServices,
     Step,
     UpgradeServicePack,
@@ -92,6 +96,10 @@ def _work(step: Step, site: Site) -> Work[Any]:
             return RestartWork(step, site)
         case StartServices():
             return StartServicesWork(step, site)
+        case ResetApprovals():
+            return ResetWork(step, site)
+        case RestoreSettings():
+            return RestoreWork(step, site)
 
 
 @dataclass
@@ -104,6 +112,7 @@ class _Told:
     evidence: list[JobEvidence] = field(default_factory=list)
     changed: bool = False
     message: str = ""
+    saved: Saved | None = None
     logs_kept: bool = True
 
 
@@ -237,6 +246,7 @@ class _Road:
         if ended.status is not StepStatus.SKIPPED:
             told.changed = told.changed or work.changed(job, before, told.after, told.verification)
         told.message = work.message(ended, told.verification)
+        told.saved = work.saved(job, told.after) or told.saved
         told.steps.append(
             StepOutcome(
                 step=work.step.name,
@@ -314,6 +324,7 @@ class _Road:
             after=told.after.wsus.dll_version,
             notes=tuple(self._site.notes),
             backup=self._site.backup,
+            saved=told.saved,
         )
 
 

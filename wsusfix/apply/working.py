@@ -17,6 +17,7 @@ from wsusfix import advisory, scripts
 from wsusfix.errors import DeadlineError, NotReachedError, ScriptError, WsusFixError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts
+from wsusfix.facts.approvals import Saved
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.package import Command, Package
 from wsusfix.plan import Plan, Step
@@ -302,6 +303,10 @@ class Work(abc.ABC, Generic[S]):
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
         """Whether the job changed anything of the server's software."""
         return True
+
+    def saved(self, job: Job, after: HostFacts) -> Saved | None:
+        """Return what the job saved before it changed anything."""
+        return None
 
     @abc.abstractmethod
     def message(self, ended: Ended, verification: Verification) -> str:

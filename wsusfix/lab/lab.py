@@ -26,6 +26,7 @@ from pypsrp._utils import get_pwsh_script
 from wsusfix import advisory
 from wsusfix.lab import behaviours, packages
 from wsusfix.lab.accounts import Account, Accounts
+from wsusfix.lab.approvals import CATALOGUES, Update, UpdateService
 from wsusfix.lab.database import Backup, Database
 from wsusfix.lab.engine import Engine, EngineError, EnginePlugin
 from wsusfix.lab.faults import Faults
@@ -48,7 +49,7 @@ from wsusfix.lab.scheduler import Process, ProcessEnded, Task
 from wsusfix.lab.update_logs import ENCODINGS, AgentProgram, ServerLog, UpdateAgent
 from wsusfix.lab.windows import LogEntry, Machine, SimulatedWindows, Site, System, time_text
 from wsusfix.lab.wsus import DATABASES, GENERATIONS, Wsus
-from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, ContractError, JobPhase
+from wsusfix.scripts.contracts import CONTRACTS, KEPT_NAME, STAGING_NAME, ContractError, JobPhase
 
 __all__ = ["Host", "HostFaults", "Job", "Lab"]
 
@@ -461,6 +462,37 @@ class Host:
         return self._machine.sites
 
     @property
+    def update_service(self) -> UpdateService:
+        """WSUS as its programming interface shows it.
+
+        Raises:
+            ValueError: there is no WSUS 3.0 server here.
+        """
+        if self._wsus.service is None:
+            raise ValueError(f"{self.name} has no WSUS 3.0 server")
+        return self._wsus.service
+
+    @property
+    def replica(self) -> bool:
+        """Whether its WSUS is a replica now."""
+        return self.update_service.replica
+
+    @property
+    def updates(self) -> tuple[Update, ...]:
+        """The updates of its WSUS, each with title, articles, whether it is declined, and approvals, as of now."""
+        return tuple(self.update_service.updates)
+
+    @property
+    def wsus_log(self) -> str:
+        """What stands in the log of its WSUS."""
+        return (self._machine.files.read(self._wsus.log_path) or b"").decode("utf-8")
+
+    @property
+    def kept_path(self) -> str:
+        """Where the library keeps what outlives a run on this server."""
+        return f"{self._machine.system.windows_directory}\\{KEPT_NAME}"
+
+    @property
     def jobs(self) -> tuple[Job, ...]:
         """Every detached job that ever began, in order, finished ones too."""
         with self._lock:
@@ -538,6 +570,10 @@ class Host:
         """Restart: every connection, shell, process and job ends now, and nothing is reached for so many seconds."""
         self._door.reboot(seconds)
         self._machine.boot()
+
+    def synchronizing(self, seconds: float) -> None:
+        """Let its WSUS synchronise for so many seconds from now."""
+        self.update_service.synchronise(seconds)
 
     def close(self) -> None:
         """End the server and everything that runs on it; again is allowed."""
@@ -721,6 +757,11 @@ class Lab:
         powershell_version: str = "2.0",
         clock_offset: float = 0.0,
         log_folder: str | None = advisory.SERVER_LOG_FOLDERS[0],
+        replica: bool = False,
+        upstream: str = "",
+        catalogue: str = "usual",
+        front_ends: Sequence[str] = (),
+        roles: tuple[str, str] = ("Administrator", "Administrator"),
         quotas: Quotas | None = None,
     ) -> Host:
         """Stand up a server and open its endpoint.
@@ -742,6 +783,12 @@ class Lab:
             powershell_version: that the endpoint poses as.
             clock_offset: seconds by which the server's clock is wrong.
             log_folder: in which WSUS writes its log: a name below where WSUS is, or a path; ``None`` for no log at all.
+            replica: whether its WSUS is a replica of *upstream*.
+            upstream: name of the server that it synchronises with; ``""`` for Microsoft Update.
+            catalogue: what its WSUS holds: "usual" (the update with approvals and an older revision, and near titles),
+                "near titles only", "no English titles", "declined" (untreated), "two" or "empty".
+            front_ends: names of the servers that share its database, itself among them; empty for one that is alone.
+            roles: in WSUS, of the account and of the system itself: "Administrator", "Reporter" or "Unauthorized".
             quotas: of WinRM, in place of those of its version.
 
         Raises:
@@ -753,6 +800,9 @@ class Lab:
             _one_of("wsus", wsus, GENERATIONS)
             _one_of("wsus", wsus, release.generations, os)
         _one_of("database", database, DATABASES)
+        _one_of("catalogue", catalogue, CATALOGUES)
+        if replica and not upstream:
+            raise ValueError("a replica has an upstream server: give upstream")
         for neighbour in neighbours:
             _one_of("neighbour", neighbour, advisory.NEIGHBOUR_KEYS)
         host = self._host(
@@ -768,8 +818,13 @@ class Lab:
             administrator=administrator,
             session_allowed=session_allowed,
             log_folder=log_folder,
+            catalogue=catalogue,
+            replica=replica,
+            upstream=upstream,
+            front_ends=front_ends,
         )
         machine = host.machine
+        machine.wsus_roles = roles
         machine.powershell_version = powershell_version
         machine.clock_offset = clock_offset
         machine.boot_time += clock_offset
@@ -1020,6 +1075,10 @@ def _stand_up(
     administrator: bool = True,
     session_allowed: bool = False,
     log_folder: str | None = None,
+    catalogue: str = "usual",
+    replica: bool = False,
+    upstream: str = "",
+    front_ends: Sequence[str] = (),
 ) -> Host:
     """Put a machine, its WSUS, its account and what runs on it together."""
     machine = Machine(
@@ -1044,6 +1103,10 @@ def _stand_up(
         database=database,
         neighbours=neighbours,
         log_folder=log_folder or advisory.SERVER_LOG_FOLDERS[0],
+        catalogue=catalogue,
+        replica=replica,
+        upstream=upstream,
+        front_ends=front_ends,
     )
     host = Host(name, machine, wsus_there, account=account, token=token, profile=profile, engine=engine)
     machine.programs = Installer(wsus_there, host.installation_ended)

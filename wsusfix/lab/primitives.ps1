@@ -417,6 +417,61 @@ function Start-Restart {
     return (Invoke-Simulated 'start_restart' @{ text = $Text; seconds = $Seconds })
 }
 
+function Get-WsusSettings {
+    return (Invoke-Simulated 'get_wsus_settings' @{})
+}
+
+function Set-WsusReplica {
+    param([bool] $Replica)
+    [void] (Invoke-Simulated 'set_wsus_replica' @{ replica = $Replica })
+}
+
+function Set-WsusAutomatic {
+    param([bool] $Automatic)
+    [void] (Invoke-Simulated 'set_wsus_automatic' @{ automatic = $Automatic })
+}
+
+function Find-WsusUpdates {
+    param($Texts)
+    foreach ($id in (Invoke-Simulated 'find_wsus_updates' @{ texts = @($Texts) })) {
+        $id
+    }
+}
+
+function Get-WsusRevisions {
+    param([string] $Id)
+    foreach ($revision in (Invoke-Simulated 'get_wsus_revisions' @{ id = $Id })) {
+        $revision
+    }
+}
+
+function Get-WsusApprovals {
+    param([string] $Id)
+    foreach ($approval in (Invoke-Simulated 'get_wsus_approvals' @{ id = $Id })) {
+        $approval
+    }
+}
+
+function Deny-WsusUpdate {
+    param([string] $Id)
+    [void] (Invoke-Simulated 'deny_wsus_update' @{ id = $Id })
+}
+
+function Reset-WsusUpdate {
+    param([string] $Id)
+    [void] (Invoke-Simulated 'reset_wsus_update' @{ id = $Id })
+}
+
+function Write-WsusLog {
+    param([string] $Text)
+    return (Invoke-Simulated 'write_wsus_log' @{ text = $Text })
+}
+
+function Get-WebStatus {
+    param([string] $Url)
+    return (Invoke-Simulated 'get_web_status' @{ url = $Url })
+}
+
 function Wait-Seconds {
     param([double] $Seconds)
     [void] (Invoke-Simulated 'wait_seconds' @{ seconds = $Seconds })

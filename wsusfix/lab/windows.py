@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -39,14 +39,14 @@ from wsusfix.lab.filesystem import (
 )
 from wsusfix.lab.scheduler import SYSTEM, Process, ProcessTable, Task, TaskScheduler
 
-__all__ = ["LogEntry", "Machine", "Registry", "SimulatedWindows", "Site", "System", "primitives"]
+__all__ = ["LogEntry", "Machine", "Registry", "SimulatedWindows", "Site", "System", "UpdateServices", "primitives"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 #: Where Windows Installer lists what it installed, below HKLM (Windows Installer, uninstall registry key).
 UNINSTALL_KEY: Final = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
 #: What the primitive reads of a text file at most.
-TEXT_LIMIT: Final = 64 * 1024
+TEXT_LIMIT: Final = 1024 * 1024
 #: How a session is started by WinRM's host process.
 SESSION_PROCESS: Final = "wsmprovhost.exe"
 TASK_PROCESS: Final = "powershell.exe"
@@ -145,6 +145,40 @@ class Programs(Protocol):
         """Start *program*, or raise :class:`WindowsError_` when it cannot be started."""
 
 
+class UpdateServices(Protocol):
+    """The programming interface of WSUS: someone else knows what is behind it.  Each call is told the caller's role."""
+
+    def settings(self, role: str) -> dict[str, object]:
+        """How the server is set, and who asks."""
+
+    def find(self, role: str, texts: Sequence[str]) -> list[str]:
+        """Ids of the updates in which one of the texts is."""
+
+    def revisions(self, role: str, update_id: str) -> Sequence[Any]:
+        """Every revision of an update, the newest first."""
+
+    def approvals(self, role: str, update_id: str) -> Sequence[Any]:
+        """The approvals of every revision."""
+
+    def save_replica(self, role: str, replica: bool) -> None:
+        """Change what kind of server it is."""
+
+    def save_automatic(self, role: str, automatic: bool) -> None:
+        """Change whether it synchronises by its timetable."""
+
+    def decline(self, role: str, update_id: str) -> None:
+        """Decline an update."""
+
+    def approve(self, role: str, update_id: str, action: str, group: str) -> None:
+        """Approve an update for a group."""
+
+    def log_message(self, role: str, text: str) -> None:
+        """Write into the server's own log."""
+
+    def restarted(self) -> None:
+        """Nothing runs after a restart."""
+
+
 class Machine:
     """The state of one server, from its clock to its registry.  It ends with :meth:`close`.
 
@@ -175,6 +209,11 @@ class Machine:
         self.culture = culture
         self.program_files = program_files
         self.programs: Programs | None = None
+        self.update_services: UpdateServices | None = None
+        #: Role in WSUS of the accounts that connect, and of the system itself.
+        self.wsus_roles = ("Administrator", "Administrator")
+        #: What answers over HTTP here: the status by path; a path that nobody knows is 404.
+        self.web: dict[str, int] = {}
         self.on_task: Callable[[Machine, Process, Task], int] = lambda machine, process, task: 1
         self.powershell_version = "2.0"
         self.messages = Messages(culture)
@@ -288,6 +327,8 @@ class Machine:
                 self.services[name] = "stopped"
             self._web_started()
             self.foreign_installer = False
+            if self.update_services is not None:
+                self.update_services.restarted()
             self.boot_time = self.now()
 
     def rename_at_restart(self, source: str, target: str | None) -> None:
@@ -583,7 +624,7 @@ class SimulatedWindows:
 
     @_primitive
     def read_text_file(self, path: str) -> str | None:
-        """The first 64 KiB as UTF-8 text, or ``None``."""
+        """The first megabyte as UTF-8 text, or ``None``."""
         data = self._read(path, count=TEXT_LIMIT)
         return None if data is None else data.decode("utf-8-sig", errors="replace")
 
@@ -796,6 +837,75 @@ class SimulatedWindows:
             LogEntry(source, text, bool(failed), self._token.account, time_text(self.machine.now()))
         )
         return True
+
+    # --- the programming interface of WSUS --------------------------------------------------------------------------
+
+    @property
+    def _role(self) -> str:
+        return self.machine.wsus_roles[self._token.sid == SYSTEM_SID]
+
+    @property
+    def _services(self) -> UpdateServices:
+        if self.machine.update_services is None:
+            raise WindowsError_("there is no Microsoft.UpdateServices.Administration")
+        return self.machine.update_services
+
+    @_primitive
+    def get_wsus_settings(self) -> dict[str, object]:
+        """How WSUS is set, and the role of who asks."""
+        return self._services.settings(self._role)
+
+    @_primitive
+    def set_wsus_replica(self, replica: bool) -> None:
+        """Make it a replica, or an autonomous server."""
+        self._services.save_replica(self._role, bool(replica))
+
+    @_primitive
+    def set_wsus_automatic(self, automatic: bool) -> None:
+        """Let it synchronise by its timetable, or not."""
+        self._services.save_automatic(self._role, bool(automatic))
+
+    @_primitive
+    def find_wsus_updates(self, texts: Sequence[str]) -> list[str]:
+        """Ids of the updates in which one of the texts is found."""
+        return self._services.find(self._role, texts)
+
+    @_primitive
+    def get_wsus_revisions(self, id: str) -> list[dict[str, Any]]:
+        """Every revision of an update, the newest first."""
+        return [asdict(each) for each in self._services.revisions(self._role, id)]
+
+    @_primitive
+    def get_wsus_approvals(self, id: str) -> list[dict[str, Any]]:
+        """The approvals of every revision of an update."""
+        return [asdict(each) for each in self._services.approvals(self._role, id)]
+
+    @_primitive
+    def deny_wsus_update(self, id: str) -> None:
+        """Decline an update."""
+        self._services.decline(self._role, id)
+
+    @_primitive
+    def reset_wsus_update(self, id: str) -> None:
+        """Approve an update for nothing, for all computers."""
+        self._services.approve(self._role, id, "NotApproved", "all computers")
+
+    @_primitive
+    def write_wsus_log(self, text: str) -> bool:
+        """Write into the log of WSUS; whether it was written."""
+        try:
+            self._services.log_message(self._role, text.replace("{", "{{").replace("}", "}}"))
+        except WindowsError_:
+            return False
+        return True
+
+    @_primitive
+    def get_web_status(self, url: str) -> str:
+        """What this server answers over HTTP, or what keeps it from answering."""
+        if self.machine.services.get("w3svc") != "running":
+            return "ConnectFailure"
+        path = "/".join(url.split("/")[3:]).lower()
+        return str(self.machine.web.get(path, 404))
 
     @_primitive
     def wait_seconds(self, seconds: float) -> None:

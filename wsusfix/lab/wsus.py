@@ -1,7 +1,7 @@
 """WSUS as it stands on a simulated server: a generation's registry values, files and services.
 
-All numbers and paths come from :mod:`wsusfix.advisory`.  This module refuses to know sessions and scripts; updates and
-approvals are not simulated yet.
+All numbers and paths come from :mod:`wsusfix.advisory`.  This module refuses to know sessions and scripts; what WSUS
+holds and does, :mod:`wsusfix.lab.approvals` knows.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import InstallType
+from wsusfix.lab.approvals import CATALOGUES, UpdateService
 from wsusfix.lab.database import Database
 from wsusfix.lab.filesystem import OF_WINDOWS, WindowsError_
-from wsusfix.lab.windows import UNINSTALL_KEY, Machine, Site
+from wsusfix.lab.windows import UNINSTALL_KEY, Machine, Site, time_text
 
 __all__ = ["DATABASES", "GENERATIONS", "Generation", "Wsus"]
 
@@ -74,20 +75,36 @@ class Wsus:
         database: str,
         neighbours: Sequence[str] = (),
         log_folder: str = advisory.SERVER_LOG_FOLDERS[0],
+        catalogue: str = "usual",
+        replica: bool = False,
+        upstream: str = "",
+        front_ends: Sequence[str] = (),
     ) -> None:
         self._machine = machine
         self._log_folder = log_folder
         self._generation = GENERATIONS[generation] if generation else None
         self.target = f"{machine.program_files}\\{advisory.DEFAULT_TARGET}\\"
         #: The server that this one synchronizes with, ``""`` for Microsoft Update; and who shares its database.
-        self.upstream = ""
-        self.front_ends: list[str] = [machine.name.lower()]
+        self.upstream = upstream
+        self.front_ends: list[str] = [*front_ends] or [machine.name.lower()]
         machine.ask_hierarchy = self._hierarchy
         self.database = Database(machine, database, lambda: self.version or "")
         if self._generation is not None and self._generation.server:
             machine.database = self.database
+        #: What its programming interface shows; only WSUS 3.0 servers have one that is simulated.
+        self.service: UpdateService | None = None
         if self._generation is not None:
             self._set_up(self._generation, database)
+            if self._generation.install_type is InstallType.SERVER_3:
+                self.service = UpdateService(
+                    CATALOGUES[catalogue](machine.culture),
+                    replica=replica,
+                    upstream=upstream,
+                    front_ends=front_ends,
+                    log=self._write_log,
+                )
+                machine.update_services = self.service
+                machine.web[advisory.CLIENT_WEB_SERVICE.lower()] = 200
         for name in neighbours:
             machine.registry.set(advisory.NEIGHBOUR_KEYS[name])
 
@@ -170,6 +187,11 @@ class Wsus:
         """Where the log is, or would be: a folder of its own, or one below where WSUS is."""
         folder = self._log_folder if ":" in self._log_folder else f"{self.target}{self._log_folder}"
         return f"{folder}\\{advisory.SERVER_LOG}"
+
+    def _write_log(self, line: str) -> None:
+        self._machine.files.make_folders(self.log_path.rpartition("\\")[0])
+        stamp = time_text(self._machine.now()).replace("T", " ").replace("Z", ".000 UTC")
+        self._machine.files.append(self.log_path, f"{stamp}\tWarning\tw3wp.5\t{line}\r\n".encode())
 
     @property
     def dll_path(self) -> str:

@@ -12,23 +12,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from packaging.version import Version
 
-from wsusfix import advisory
 from wsusfix.advisory import Architecture, Product
 from wsusfix.diagnosis import Diagnosis, Verdict
 from wsusfix.facts import HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Package
-from wsusfix.plan import install, upgrade
+from wsusfix.plan import install, reset, upgrade
 from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
 from wsusfix.plan.common import Blocked, Way, leftover_warnings
 from wsusfix.plan.install import InstallUpdate
+from wsusfix.plan.reset import ResetApprovals, RestoreSettings
 from wsusfix.plan.restart import Restart, StartServices, restarts, start_services
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, plain, printable
+from wsusfix.scripts.contracts import ResetState
 from wsusfix.surroundings import Surroundings
 
 __all__ = [
@@ -38,7 +38,9 @@ __all__ = [
     "CheckPrerequisites",
     "InstallUpdate",
     "Plan",
+    "ResetApprovals",
     "Restart",
+    "RestoreSettings",
     "StartServices",
     "Step",
     "UpgradeServicePack",
@@ -48,7 +50,16 @@ __all__ = [
 
 
 #: The closed set of steps.
-Step = InstallUpdate | CheckPrerequisites | BackUpDatabase | UpgradeServicePack | Restart | StartServices
+Step = (
+    InstallUpdate
+    | ResetApprovals
+    | RestoreSettings
+    | CheckPrerequisites
+    | BackUpDatabase
+    | UpgradeServicePack
+    | Restart
+    | StartServices
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,6 +74,9 @@ class Basis(Presentable):
     wsus_version: str
     dll_path: str
     dll_version: Version | None
+    updates: tuple[str, ...] = ()
+    replica: bool | None = None
+    reset: str = ResetState.NONE.value
 
     @classmethod
     def of(cls, facts: HostFacts) -> Basis:
@@ -76,6 +90,9 @@ class Basis(Presentable):
             wsus_version=facts.wsus.version_raw,
             dll_path=facts.wsus.dll_path,
             dll_version=facts.wsus.dll_version,
+            updates=_updates(facts),
+            replica=facts.approvals.replica if facts.approvals is not None else None,
+            reset=facts.reset.value,
         )
 
     def changes(self, other: Basis) -> tuple[str, ...]:
@@ -149,12 +166,6 @@ class Plan(Presentable):
         return "\n".join(lines)
 
 
-_WAYS_OUT_OF_RTM: Final = (
-    "upgrade WSUS to 3.0 SP1 and then install KB954960, or apply the documented workaround to the update "
-    f"'{advisory.BROKEN_UPDATE_TITLE}' (decline, approve, decline)"
-)
-
-
 def looks_around(diagnosis: Diagnosis, options: Options) -> bool:
     """Whether a plan needs the server's surroundings: for an upgrade, and for a backup."""
     match diagnosis.verdict:
@@ -196,9 +207,13 @@ def plan(
             if options.rtm == "upgrade":
                 way = upgrade.way(diagnosis, package, upgrade_package, surroundings, options)
             else:
-                way = Way(blocked=(Blocked(f"{diagnosis.why}", _WAYS_OUT_OF_RTM),))
+                way, nothing = _reset(diagnosis, package, options)
+        case Verdict.EXPOSED_SP1 if options.workaround and package is None:
+            way, nothing = _reset(diagnosis, package, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
+    if facts.reset is ResetState.OPEN and not way.blocked:
+        way, nothing = _restored_first(facts, way, nothing)
     return Plan(
         host=diagnosis.host,
         diagnosis=diagnosis,
@@ -269,3 +284,43 @@ def _service_pack_1(
         warnings=warnings,
         proof=install.proof(facts),
     )
+
+
+def _updates(facts: HostFacts) -> tuple[str, ...]:
+    """The updates in question and their revisions: a newer one is another state than the one planned for."""
+    if facts.approvals is None:
+        return ()
+    marked = facts.approvals.marker.updates if facts.approvals.marker is not None else {}
+    return tuple(
+        sorted(
+            f"{update.id} revision {update.revision}"
+            for update in facts.approvals.updates
+            if update.named or update.candidate or update.id in marked
+        )
+    )
+
+
+def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> tuple[Way, str]:
+    """The way of a reset of approvals, and why nothing is to be done."""
+    facts = diagnosis.facts
+    warnings = tuple(reset.warnings(diagnosis, package, options))
+    mends = start_services(facts)
+    if diagnosis.worked_around is True and reset.as_before(facts):
+        proof = "the services that ran before run again" if mends else ""
+        return Way(steps=mends, warnings=warnings, proof=proof), "" if mends else diagnosis.workaround
+    blocked = tuple(reset.obstacles(facts, options))
+    step = reset.reset(diagnosis, options)
+    if blocked or step is None:
+        return Way(blocked=blocked, warnings=warnings), ""
+    return Way(steps=(*mends, step), warnings=warnings, proof=reset.proof()), ""
+
+
+def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str]:
+    """Whatever else is done or not: a server is not left switched."""
+    if any(isinstance(step, ResetApprovals) for step in way.steps):
+        return way, nothing
+    blocked = tuple(reset.restore_obstacles(facts))
+    if blocked:
+        return Way(blocked=blocked, warnings=way.warnings), ""
+    proof = way.proof or "nothing of an earlier reset is open any more"
+    return Way(steps=(reset.restore(), *way.steps), warnings=way.warnings, proof=proof), ""

@@ -375,6 +375,12 @@ _TOLD: Final[Mapping[JobPhase, tuple[str, str]]] = MappingProxyType(
         JobPhase.WAITING_FOR_WINDOW: ("until", "the maintenance window opens at {}"),
         JobPhase.BACKING_UP: ("path", "{}"),
         JobPhase.STOPPING: ("services", "{}"),
+        JobPhase.WAITING_FOR_WSUS: ("state", "WSUS says {}"),
+        JobPhase.RESTORED_FIRST: ("record", "from record {} of an earlier run"),
+        JobPhase.SAVED: ("approvals", "{} approvals"),
+        JobPhase.DECLINED: ("update_id", "{}"),
+        JobPhase.APPROVED: ("update_id", "{}"),
+        JobPhase.TREATED: ("update_id", "{}"),
         JobPhase.FINISHED: ("reason", "{}"),
     }
 )

@@ -84,8 +84,14 @@ def _names(result: HostResult) -> Iterator[tuple[str, str]]:
             server = wsus.database.server.partition("\\")[0]
             if "%" not in server and server not in (".", "(local)", "localhost"):
                 yield "server", server
+        approvals = known.facts.approvals
+        if approvals is not None and approvals.upstream:
+            yield "server", approvals.upstream
     for evidence in result.evidence:
         yield from _account(evidence.account, evidence.account_sid)
+    saved = result.outcome.saved if result.outcome is not None else None
+    for approval in saved.approvals if saved is not None else ():
+        yield from _account(approval.administrator, "")
 
 
 def _account(account: str, sid: str) -> Iterator[tuple[str, str]]:

@@ -118,6 +118,8 @@ class _Page:
             parts.append(self.table(("Step", "Ended", "Why", "What next", "Took"), steps))
         remarks = [f"blocked: {reason}" for reason in outcome.blocked] + [f"note: {note}" for note in outcome.notes]
         parts += [f"<p>{self.text(remark, 1000)}</p>" for remark in remarks]
+        if outcome.saved is not None:
+            parts.append(self.block(str(outcome.saved)))
         return "".join(parts)
 
     def evidence(self, evidence: JobEvidence) -> str:

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 #: Name of the folder below ``%windir%`` in which everything of a run lies, closed to all but SYSTEM and Administrators.
 STAGING_NAME: Final = "wsusfix"
+#: Name of the folder below ``%windir%``, closed in the same way, that outlives a run: what was saved before approvals
+#: were reset, the way back while it is open, and the marker that proves a reset.  What is in it is never changed.
+KEPT_NAME: Final = "wsusfix-kept"
 #: The one scheduled task: a server runs at most one job at a time, so one name is enough and always found again.
 TASK_NAME: Final = "wsusfix-job"
 #: Name of the folder below ``%windir%`` that keeps backups of the database; it outlives runs and is never cleaned up.
@@ -85,6 +88,16 @@ class JobPhase(str, enum.Enum):
     CHECKING_CONNECTIONS = "checking_connections"  #: to the database, now that WSUS has stopped
     STARTING_SERVICES = "starting_services"
     RESTARTING = "restarting"
+    WAITING_FOR_WSUS = "waiting_for_wsus"
+    RESTORED_FIRST = "restored_first"  #: what an earlier run had left switched
+    SAVED = "saved"
+    SUSPENDED = "suspended"
+    SWITCHED = "switched"
+    DECLINED = "declined"
+    APPROVED = "approved"
+    TREATED = "treated"  #: declined again: one update is done
+    MARKED = "marked"
+    RESTORED = "restored"
     FINISHED = "finished"
     ABANDONED = "abandoned"  #: written in place of ``started`` to keep a late task from ever beginning
 
@@ -111,7 +124,24 @@ class JobReason(str, enum.Enum):
     NOT_STOPPED = "not_stopped"
     CONNECTIONS = "connections"  #: somebody else was connected to the database after WSUS had stopped
     NOT_RESTARTED = "not_restarted"  #: Windows refused to restart
+    KEPT_REFUSED = "kept_refused"
+    NOT_WSUS_ADMINISTRATOR = "not_wsus_administrator"
+    WSUS_NOT_READY = "wsus_not_ready"
+    UPDATES_CHANGED = "updates_changed"
+    TOO_MANY_APPROVALS = "too_many_approvals"
+    NOT_SWITCHED = "not_switched"
+    NOT_TREATED = "not_treated"
+    NOT_RESTORED = "not_restored"  #: the one end that leaves something open; the next run restores first
     BROKEN = "broken"  #: an error nobody foresaw; ``detail`` has its text
+
+
+class ResetState(str, enum.Enum):
+    """What lies in the kept folder of resets of approvals."""
+
+    NONE = "none"
+    OPEN = "open"  #: a way back that was not gone to its end: the server may be switched still
+    MARKED = "marked"
+    REFUSED = "refused"  #: there, but not closed as it must be: somebody else made it
 
 
 class StagingState(str, enum.Enum):
@@ -249,6 +279,7 @@ FACTS: Final = Contract(
     purpose="Everything a diagnosis needs, in one look; changes nothing.",
     parameters={
         "staging_name": str,
+        "kept_name": str,
         "setup_key": str,  # below HKLM, the Setup key of WSUS
         "setup_values": list,  # names of the values to read
         "dll": str,  # path of the DLL below TargetDir
@@ -302,6 +333,7 @@ FACTS: Final = Contract(
         "job_kind": TEXT,  # name of its script, "" where its claim does not tell
         "job_status": TEXT,  # JobStatus
         "job_phase": TEXT,  # JobPhase of its newest state, "" before the first
+        "reset_state": TEXT,  # ResetState
         "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
     },
     families={
@@ -731,6 +763,76 @@ DETECT_NOW: Final = Contract(
     reasons=frozenset({JobReason.DONE, JobReason.NOT_LAUNCHED, JobReason.BROKEN}),
 )
 
+APPROVALS: Final = Contract(
+    name="approvals",
+    purpose="What WSUS says of itself and of some updates, and what earlier resets kept; changes nothing.",
+    # Runs in the session, as the account that connects: its role is told, and the job asks again as SYSTEM.
+    parameters={
+        "kept_name": str,
+        "title": str,
+        "kb": str,  # number of an article
+        "ids": list,  # of updates to look at whatever they are called
+        "url": str,  # of the web service that clients call, "" not to ask it
+    },
+    answer={
+        "trouble": TEXT,  # why WSUS could not be asked, "" when it was; nothing of it is told then
+        "role": TEXT,  # UpdateServerUserRole
+        "state": TEXT,  # of the configuration: "Ready", "ProcessingSave", "SynchronizationInProgress"
+        "replica": FLAG,
+        "automatic": FLAG,  # whether it synchronises by a timetable
+        "upstream": TEXT,
+        "front_ends": TEXT,  # names, one a line; "" where it cannot be told
+        "updates": LONG,  # one a line: id, revisions with a comma, declined, approvals, articles with a comma, title
+        "cut": FLAG,  # there were more updates than are told
+        "reset_state": TEXT,  # ResetState
+        "saved": LONG,  # the newest record, cut to the limit by the script
+        "marker": LONG,
+        "web_service": TEXT,  # HTTP status, or what kept it from answering; "" when it was not asked
+    },
+)
+
+RESET_APPROVALS: Final = Contract(
+    name="reset_approvals",
+    purpose="The job: save the approvals of updates, reset them, put back what had to be switched for it.",
+    parameters={
+        **_JOB_PARAMETERS,
+        "kept_name": str,
+        "revisions": dict,  # id of an update -> its newest revision, decimal; empty only to go the way back
+        "ready_seconds": int,  # how long a synchronisation, or somebody's saving, is waited for each time
+    },
+    states={
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.WAITING_FOR_WSUS: ("waited", "state"),
+        JobPhase.RESTORED_FIRST: ("record", "replica", "automatic"),
+        JobPhase.SAVED: ("record", "approvals"),
+        JobPhase.SUSPENDED: (),
+        JobPhase.SWITCHED: (),
+        JobPhase.DECLINED: ("update_id",),
+        JobPhase.APPROVED: ("update_id",),
+        JobPhase.TREATED: ("update_id",),
+        JobPhase.MARKED: (),
+        JobPhase.RESTORED: ("replica", "automatic"),
+        JobPhase.FINISHED: ("reason", "detail", "record", "approvals", "treated", "wsus_logged", "event_logged"),
+        JobPhase.ABANDONED: (),
+    },
+    reasons=frozenset(
+        {
+            JobReason.DONE,
+            JobReason.WINDOW_OVER,
+            JobReason.KEPT_REFUSED,
+            JobReason.NOT_WSUS_ADMINISTRATOR,
+            JobReason.WSUS_NOT_READY,
+            JobReason.UPDATES_CHANGED,
+            JobReason.TOO_MANY_APPROVALS,
+            JobReason.NOT_SWITCHED,
+            JobReason.NOT_TREATED,
+            JobReason.NOT_RESTORED,
+            JobReason.BROKEN,
+        }
+    ),
+)
+
 #: Every contract by its script's name.
 CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
     {
@@ -740,6 +842,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             SEARCH_LOGS,
             SURROUNDINGS,
             CLIENT,
+            APPROVALS,
             STAGE,
             RECEIVE,
             ASSEMBLE,
@@ -754,6 +857,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             START_SERVICES,
             RESTART,
             DETECT_NOW,
+            RESET_APPROVALS,
         )
     }
 )

@@ -85,6 +85,7 @@ foreach ($entry in $Parameters.neighbours.GetEnumerator()) {
 }
 $answer.neighbours = @($neighbours | Sort-Object) -join "`n"
 
+$answer.reset_state = Get-ResetState (Get-StagingPath $Parameters.kept_name)
 $staging = Get-StagingPath $Parameters.staging_name
 $answer.staging_path = $staging
 $answer.staging_state = 'absent'

@@ -587,3 +587,59 @@ function Copy-SetupLogs {
         }
     }
 }
+
+function Test-WholeLines {
+    param([string] $Path)
+    return ($null -ne (ConvertFrom-Lines (Read-TextFile $Path)))
+}
+
+function Get-OpenRecords {
+    param([string] $Kept)
+    # The numbers of the whole records whose way back was not gone to its end, the newest first.
+    $numbers = @(Get-Numbers $Kept '.record')
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        $number = $numbers[$index]
+        if (Test-WholeLines (Get-NumberedPath $Kept $number '.record')) {
+            if (-not (Test-WholeLines (Get-NumberedPath $Kept $number '.closed'))) {
+                $number
+            }
+        }
+    }
+}
+
+function Get-NewestKept {
+    param([string] $Kept, [string] $Ending)
+    # The text of the newest whole file with this ending, or ''.
+    $numbers = @(Get-Numbers $Kept $Ending)
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        $text = Read-TextFile (Get-NumberedPath $Kept $numbers[$index] $Ending)
+        if ($null -ne (ConvertFrom-Lines $text)) {
+            return $text
+        }
+    }
+    return ''
+}
+
+function Get-ResetState {
+    param([string] $Kept)
+    # Who is no administrator may not even look at it.
+    try {
+        $trust = Get-FolderTrust $Kept
+    }
+    catch {
+        $trust = 'refused'
+    }
+    if ($trust -eq 'absent') {
+        return 'none'
+    }
+    if ($trust -ne '') {
+        return 'refused'
+    }
+    if (@(Get-OpenRecords $Kept).Length -gt 0) {
+        return 'open'
+    }
+    if ((Get-NewestKept $Kept '.marker') -ne '') {
+        return 'marked'
+    }
+    return 'none'
+}

@@ -1,5 +1,5 @@
 # The one file that touches Windows: small functions, one question or deed each.
-# They know nothing of WSUS; a missing thing is $null or $false, a failure is thrown.
+# Of WSUS they know its programming interface alone; a missing thing is $null or $false, a failure is thrown.
 # Times are text in UTC, sizes are decimal text, and no decision rests on localised text.
 
 function ConvertTo-UtcText {
@@ -367,10 +367,11 @@ function Read-TextFile {
     if (-not (Test-File $Path)) {
         return $null
     }
-    $buffer = New-Object byte[] 65536
+    # As much as is there, and of a file that is none of ours no more than a megabyte.
     $length = 0
     $stream = Open-SharedFile $Path
     try {
+        $buffer = New-Object byte[] ([int] [System.Math]::Min($stream.Length, [long] 1048576))
         do {
             $read = $stream.Read($buffer, $length, $buffer.Length - $length)
             $length += $read
@@ -1254,6 +1255,194 @@ function Get-WsusHierarchy {
         $names += [string] $each.FullDomainName
     }
     return @{ upstream = $upstream; front_ends = ($names -join "`n") }
+}
+
+function Connect-Wsus {
+    # The server's own WSUS, with titles in English where it has them.
+    $name = 'Microsoft.UpdateServices.Administration'
+    if ($null -eq [System.Reflection.Assembly]::LoadWithPartialName($name)) {
+        throw ('there is no ' + $name)
+    }
+    $server = [Microsoft.UpdateServices.Administration.AdminProxy]::GetUpdateServer()
+    $server.PreferredCulture = 'en'
+    return $server
+}
+
+function Get-WsusSettings {
+    $server = Connect-Wsus
+    $configuration = $server.GetConfiguration()
+    # Not every version can tell who shares its database: '' says that nobody told.
+    $names = @()
+    try {
+        foreach ($frontEnd in @($server.GetFrontEndServers())) {
+            $text = [string] $frontEnd.Name
+            if ($text -eq '') {
+                $text = [string] $frontEnd
+            }
+            $names += $text
+        }
+    }
+    catch {
+        $names = @()
+    }
+    return @{
+        state = [string] $configuration.GetUpdateServerConfigurationState()
+        role = [string] $server.GetCurrentUserRole()
+        replica = [bool] $configuration.IsReplicaServer
+        upstream = [string] $configuration.UpstreamWsusServerName
+        automatic = [bool] $server.GetSubscription().SynchronizeAutomatically
+        front_ends = $names -join "`n"
+    }
+}
+
+function Set-WsusReplica {
+    param([bool] $Replica)
+    $configuration = (Connect-Wsus).GetConfiguration()
+    $configuration.IsReplicaServer = $Replica
+    # It throws when somebody else has saved since, and while anything runs.
+    $configuration.Save($true)
+}
+
+function Set-WsusAutomatic {
+    param([bool] $Automatic)
+    $subscription = (Connect-Wsus).GetSubscription()
+    $subscription.SynchronizeAutomatically = $Automatic
+    $subscription.Save()
+}
+
+function Find-WsusUpdates {
+    param($Texts)
+    # The newest revisions of the updates in which one of the texts is found, declined ones too.
+    $server = Connect-Wsus
+    $seen = @{}
+    foreach ($text in @($Texts)) {
+        $scope = New-Object Microsoft.UpdateServices.Administration.UpdateScope
+        $scope.TextIncludes = $text
+        $scope.ApprovedStates = 'Any'
+        foreach ($update in @($server.GetUpdates($scope))) {
+            $id = $update.Id.UpdateId.ToString()
+            if (-not $seen.ContainsKey($id)) {
+                $seen[$id] = $true
+                $id
+            }
+        }
+    }
+}
+
+function Get-WsusUpdate {
+    param($Server, [string] $Id)
+    $guid = New-Object System.Guid($Id)
+    $revision = New-Object Microsoft.UpdateServices.Administration.UpdateRevisionId($guid)
+    return $Server.GetUpdate($revision)
+}
+
+function Get-WsusRevisions {
+    param([string] $Id)
+    # Every revision of an update, the newest first; nothing for an update that is not there.
+    $server = Connect-Wsus
+    try {
+        $newest = Get-WsusUpdate $server $Id
+    }
+    catch {
+        if ($_.Exception.GetBaseException().GetType().Name -ceq 'WsusObjectNotFoundException') {
+            return
+        }
+        throw
+    }
+    $seen = @{}
+    foreach ($update in @($newest) + @($newest.GetRelatedUpdates('AllRevisionsOfThisUpdate'))) {
+        $number = [int] $update.Id.RevisionNumber
+        if (-not $seen.ContainsKey($number)) {
+            $seen[$number] = $true
+            @{
+                revision = $number
+                declined = [bool] $update.IsDeclined
+                title = [string] $update.Title
+                articles = @($update.KnowledgebaseArticles) -join ','
+            }
+        }
+    }
+}
+
+function Get-WsusApprovals {
+    param([string] $Id)
+    # Those of every revision of an update; what says that nothing is approved is none.
+    $server = Connect-Wsus
+    $newest = Get-WsusUpdate $server $Id
+    $seen = @{}
+    foreach ($update in @($newest) + @($newest.GetRelatedUpdates('AllRevisionsOfThisUpdate'))) {
+        foreach ($approval in @($update.GetUpdateApprovals())) {
+            $key = $approval.Id.ToString()
+            $action = [string] $approval.Action
+            if ($action -cne 'NotApproved' -and -not $seen.ContainsKey($key)) {
+                $seen[$key] = $true
+                @{
+                    revision = [int] $approval.UpdateId.RevisionNumber
+                    group = $approval.ComputerTargetGroupId.ToString()
+                    action = $action
+                    optional = [bool] $approval.IsOptional
+                    deadline = (ConvertTo-UtcText $approval.Deadline)
+                    created = (ConvertTo-UtcText $approval.CreationDate)
+                    administrator = [string] $approval.AdministratorName
+                }
+            }
+        }
+    }
+}
+
+function Deny-WsusUpdate {
+    param([string] $Id)
+    (Get-WsusUpdate (Connect-Wsus) $Id).Decline()
+}
+
+function Reset-WsusUpdate {
+    param([string] $Id)
+    # Approved for nothing: no client is offered anything, and it is declined no longer.
+    $server = Connect-Wsus
+    $all = $server.GetComputerTargetGroup([Microsoft.UpdateServices.Administration.ComputerTargetGroupId]::AllComputers)
+    [void] (Get-WsusUpdate $server $Id).Approve('NotApproved', $all)
+}
+
+function Write-WsusLog {
+    param([string] $Text)
+    # It formats what it is given, so braces are doubled.
+    try {
+        $server = Connect-Wsus
+        $server.LogMessage('Warning', $Text.Replace('{', '{{').Replace('}', '}}'), @())
+        return $true
+    }
+    catch {
+        return $false
+    }
+}
+
+function Get-WebStatus {
+    param([string] $Url)
+    # What this very server answers over HTTP, or what kept it from answering.
+    $answer = $null
+    try {
+        $request = [System.Net.WebRequest]::Create($Url)
+        $request.Proxy = $null
+        $request.Timeout = 30000
+        $request.UseDefaultCredentials = $true
+        $answer = $request.GetResponse()
+        return (ConvertTo-PlainText ([int] $answer.StatusCode))
+    }
+    catch {
+        $cause = $_.Exception.GetBaseException()
+        if ($cause -is [System.Net.WebException]) {
+            if ($null -ne $cause.Response) {
+                return (ConvertTo-PlainText ([int] $cause.Response.StatusCode))
+            }
+            return [string] $cause.Status
+        }
+        return $cause.GetType().Name
+    }
+    finally {
+        if ($null -ne $answer) {
+            $answer.Close()
+        }
+    }
 }
 
 function Wait-Seconds {

@@ -5,10 +5,10 @@ One module holds the cases of a family of scripts; loading it adds them to the o
 
 from __future__ import annotations
 
-from tests.pwsh.cases import clients, facts, install, jobs, logs, staging, upgrade
+from tests.pwsh.cases import clients, facts, install, jobs, logs, reset, staging, upgrade
 from tests.pwsh.cases.stage import CASES, DATA, Case, Stage
 
 __all__ = ["CASES", "DATA", "FAMILIES", "Case", "Stage"]
 
 #: The modules that add the cases.
-FAMILIES = (facts, logs, clients, staging, jobs, install, upgrade)
+FAMILIES = (facts, logs, clients, staging, jobs, install, upgrade, reset)

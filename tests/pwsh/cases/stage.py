@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.pwsh.shell import Shell
+from tests.pwsh.shell import Shell, hasty
 from tests.unit.test_lab_windows import job_parameters, states_of
-from wsusfix.facts import probe_parameters
+from wsusfix.advisory import BROKEN_UPDATE_TITLE
+from wsusfix.facts import approvals_parameters, parse, probe_parameters
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.filesystem import CLOSED
 from wsusfix.lab.windows import SimulatedWindows, to_clixml
 from wsusfix.options import Timeouts
 from wsusfix.scripts import compose
-from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME
+from wsusfix.scripts.contracts import CONTRACTS, KEPT_NAME, STAGING_NAME, TASK_NAME
 
 __all__ = [
     "ABOUT",
@@ -33,6 +34,7 @@ __all__ = [
     "Case",
     "Stage",
     "case",
+    "reset_parameters",
     "state",
 ]
 
@@ -124,12 +126,29 @@ class Stage:
         parameters = job_parameters(changed.pop("path", path), package, **changed)
         return self.work(host, "install_update", parameters, windows)
 
-    def work(
-        self, host: Host, kind: str, parameters: dict[str, Any], windows: SimulatedWindows | None = None
+    def look(self, host: Host, *ids: str, windows: SimulatedWindows | None = None) -> dict[str, Any]:
+        """Look at approvals, as the session does."""
+        asked = approvals_parameters(parse(host.name, self.facts(host)), ids)
+        return self.ask(host, "approvals", windows=windows, **asked)
+
+    def reset(
+        self, host: Host, *, windows: SimulatedWindows | None = None, job_id: str = "a", **changed: Any
     ) -> dict[str, str]:
-        """Run a job of any kind to its end; its last state, with all phases beside it."""
+        """Run the reset to its end in the engine; its last state, with all phases beside it."""
+        parameters = reset_parameters(host, **changed)
+        return self.work(host, "reset_approvals", parameters, windows or hasty(host), job_id)
+
+    def work(
+        self,
+        host: Host,
+        kind: str,
+        parameters: dict[str, Any],
+        windows: SimulatedWindows | None = None,
+        job_id: str = "a",
+    ) -> dict[str, str]:
+        """Run a job to its end in the engine; its last state, with all phases beside it."""
         CONTRACTS[kind].check_parameters(parameters)
-        folder = self.job(host, kind=kind)
+        folder = self.job(host, job_id=job_id, kind=kind)
         host.files.create(f"{folder}\\parameters.xml", to_clixml(parameters))
         result = self.shell.work(host, f"{folder}\\job.ps1", windows, kind)
         assert (result.state, result.errors, result.output) == ("Completed", [], [])
@@ -139,6 +158,21 @@ class Stage:
             states += states_of(text) if text else []
         told = {key: value for each in states[:-1] for key, value in each.items()}
         return {**told, **states[-1], "phases": " ".join(state["phase"] for state in states)}
+
+
+def reset_parameters(host: Host, **changed: Any) -> dict[str, Any]:
+    """The parameters of a reset of what the catalogue names."""
+    named = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    told = {
+        "kept_name": KEPT_NAME,
+        "revisions": {update.id: str(update.revisions[0]) for update in named},
+        "ready_seconds": 20,
+        "not_before": "",
+        "not_after": "",
+        "event_source": "wsusfix",
+        "audit": "asked by {somebody}",
+    }
+    return {**told, **changed}
 
 
 def state(phase: str, **values: object) -> str:

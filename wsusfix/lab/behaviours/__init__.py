@@ -18,6 +18,7 @@ from wsusfix.lab.behaviours.facts import facts
 from wsusfix.lab.behaviours.install import install_update
 from wsusfix.lab.behaviours.jobs import cleanup, collect_job, poll_job, start_job
 from wsusfix.lab.behaviours.logs import search_logs
+from wsusfix.lab.behaviours.reset import approvals, reset_approvals
 from wsusfix.lab.behaviours.shared import Behaviour, JobBehaviour
 from wsusfix.lab.behaviours.staging import assemble, receive, stage
 from wsusfix.lab.behaviours.upgrade import (
@@ -65,6 +66,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
     {
         "facts": facts,
         "surroundings": surroundings,
+        "approvals": approvals,
         "stage": stage,
         "receive": receive,
         "assemble": assemble,
@@ -80,6 +82,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
 JOBS: Final[Mapping[str, JobBehaviour]] = MappingProxyType(
     {
         "install_update": install_update,
+        "reset_approvals": reset_approvals,
         "check_prerequisites": check_prerequisites,
         "back_up_database": back_up_database,
         "upgrade": upgrade,

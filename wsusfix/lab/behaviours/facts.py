@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsusfix.lab.behaviours.shared import ABSENT, Answer, Parameters, job_standing, newest_job, staging_path, tree_files
+from wsusfix.lab.behaviours.shared import (
+    ABSENT,
+    Answer,
+    Parameters,
+    job_standing,
+    newest_job,
+    reset_state,
+    staging_path,
+    tree_files,
+)
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts.contracts import JobStatus, StagingState
@@ -48,6 +57,7 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
         "neighbours": "\n".join(
             sorted(name for name, key in parameters["neighbours"].items() if windows.test_registry_key(key))
         ),
+        "reset_state": reset_state(windows, staging_path(windows, parameters["kept_name"])).value,
         "staging_path": staging,
         "staging_free": windows.get_free_space(staging),
     }

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
-from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal
+from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal, ResetState
 
 __all__ = [
     "ABSENT",
@@ -31,16 +31,21 @@ __all__ = [
     "job_folder",
     "job_standing",
     "newest_claim",
+    "newest_kept",
     "newest_job",
+    "numbered_path",
     "numbers_of",
+    "open_records",
     "one_line",
     "package_folder",
     "package_path",
     "refused_answer",
+    "reset_state",
     "segment_name",
     "staging_path",
     "staging_refusal",
     "tree_files",
+    "whole_lines",
     "whole_segments",
     "whole_states",
 ]
@@ -247,3 +252,50 @@ def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_sec
 def refused_answer(answer: Answer, refusal: Refusal | str, detail: str) -> Answer:
     """The answer of a script that does not do what it was asked to."""
     return {**answer, "refused": str(getattr(refusal, "value", refusal)), "detail": detail}
+
+
+# --- the kept folder --------------------------------------------------------------------------------------------------
+
+
+def numbered_path(folder: str, number: int, ending: str) -> str:
+    """Where a numbered file lies."""
+    return f"{folder}\\{number:05d}{ending}"
+
+
+def whole_lines(windows: SimulatedWindows, path: str) -> bool:
+    """Whether a file was written to its end."""
+    return from_lines(windows.read_text_file(path)) is not None
+
+
+def open_records(windows: SimulatedWindows, kept: str) -> list[int]:
+    """The whole records whose way back was not gone to its end, the newest first."""
+    return [
+        number
+        for number in reversed(numbers_of(windows, kept, ".record"))
+        if whole_lines(windows, numbered_path(kept, number, ".record"))
+        and not whole_lines(windows, numbered_path(kept, number, ".closed"))
+    ]
+
+
+def newest_kept(windows: SimulatedWindows, kept: str, ending: str) -> str:
+    """The text of the newest whole file with this ending, or ``""``."""
+    for number in reversed(numbers_of(windows, kept, ending)):
+        text = windows.read_text_file(numbered_path(kept, number, ending))
+        if from_lines(text) is not None:
+            return text or ""
+    return ""
+
+
+def reset_state(windows: SimulatedWindows, kept: str) -> ResetState:
+    """What lies in the kept folder."""
+    try:
+        trust = windows.get_folder_trust(kept)
+    except WindowsError_:
+        trust = ResetState.REFUSED.value  # who is no administrator may not even look at it
+    if trust == ABSENT:
+        return ResetState.NONE
+    if trust:
+        return ResetState.REFUSED
+    if open_records(windows, kept):
+        return ResetState.OPEN
+    return ResetState.MARKED if newest_kept(windows, kept, ".marker") else ResetState.NONE

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import Architecture, InstallType, Product
-from wsusfix.errors import AnswerError
+from wsusfix.facts.answers import AnswerReader
+from wsusfix.facts.approvals import Approvals, look_parameters, not_asked, parse_approvals
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, bytes_text, printable, rows
-from wsusfix.scripts.contracts import STAGING_NAME, JobStatus, Scalar, StagingState
+from wsusfix.scripts.contracts import KEPT_NAME, STAGING_NAME, JobStatus, ResetState, Scalar, StagingState
 
 __all__ = [
     "AnswerReader",
+    "Approvals",
     "Database",
     "DatabasePlace",
     "HostFacts",
@@ -31,9 +33,12 @@ __all__ = [
     "Session",
     "Staging",
     "WsusInstallation",
+    "approvals_parameters",
+    "not_asked",
     "parse",
     "parse_version",
     "probe_parameters",
+    "read_approvals",
 ]
 
 
@@ -132,6 +137,8 @@ class WsusInstallation(Presentable):
     content: str = ""
     wmsde: bool = False
     front_ends: tuple[str, ...] | None = None
+    port: str = ""
+    ssl: bool = False
 
     @property
     def serves(self) -> bool:
@@ -253,7 +260,11 @@ class JobFacts(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class HostFacts(Presentable):
-    """Everything one look at a server gave; ``host`` is the name it was asked by, ``computer_name`` its own."""
+    """Everything one look at a server gave; ``host`` is the name it was asked by, ``computer_name`` its own.
+
+    ``reset`` says whether an earlier reset of approvals left something; ``approvals`` is ``None`` where nobody asked
+    WSUS.
+    """
 
     host: str
     computer_name: str
@@ -267,6 +278,14 @@ class HostFacts(Presentable):
     installer_busy: bool
     boot_time: datetime
     clock: datetime
+    reset: ResetState = ResetState.NONE
+    approvals: Approvals | None = None
+
+    def with_approvals(self, approvals: Approvals) -> HostFacts:
+        """Return these facts with what WSUS says of the update in question."""
+        told = approvals.front_ends or self.wsus.front_ends
+        wsus = replace(self.wsus, front_ends=told)
+        return replace(self, wsus=wsus, approvals=approvals, reset=approvals.reset)
 
     def _summary(self) -> str:
         return f"{self.host}: {self.os.name}, {self.wsus}"
@@ -286,6 +305,7 @@ class HostFacts(Presentable):
                 ("restart", self.restart),
                 ("staging", self.staging),
                 ("job", self.job or ""),
+                ("approvals", f"\n{self.approvals}" if self.approvals else ""),
             ]
         )
 
@@ -294,6 +314,7 @@ def probe_parameters(timeouts: Timeouts) -> dict[str, Any]:
     """Return the parameters of the ``facts`` script: which keys, values, files and services to look at."""
     return {
         "staging_name": STAGING_NAME,
+        "kept_name": KEPT_NAME,
         "setup_key": advisory.SETUP_KEY,
         "setup_values": list(advisory.SETUP_VALUES),
         "dll": advisory.CLIENT_DLL,
@@ -310,9 +331,6 @@ def probe_parameters(timeouts: Timeouts) -> dict[str, Any]:
         "rename_value": advisory.RENAME_VALUE,
         "start_seconds": whole_seconds(timeouts.start),
     }
-
-
-_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def parse_version(text: str) -> Version | None:
@@ -384,6 +402,7 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
         installer_busy=read.flag("installer_busy"),
         boot_time=read.time("boot_time"),
         clock=read.time("clock"),
+        reset=read.one_of("reset_state", ResetState),
     )
 
 
@@ -404,6 +423,8 @@ def _wsus(read: AnswerReader) -> WsusInstallation:
         dll_version=parse_version(read.text("dll_version")),
         wsus2_product=read.flag("wsus2_product"),
         database=_database(read) if present else None,
+        port=printable(read.text("setup_PortNumber"), 10),
+        ssl=read.text("setup_UsingSSL") == "1",
         services={
             name: printable(read.text(f"service_{name}"), 40) for name in advisory.SERVICES if f"service_{name}" in read
         },
@@ -435,67 +456,15 @@ def _database(read: AnswerReader) -> Database:
     return Database(place=place, server=printable(server, 160), name=printable(read.text("setup_SqlDatabaseName"), 160))
 
 
-class AnswerReader:
-    """Typed access to a checked answer; what cannot be so is told with its key."""
+def approvals_parameters(facts: HostFacts, update_ids: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters of the ``approvals`` script: where to look, and for which updates."""
+    return look_parameters(update_ids=update_ids, port=facts.wsus.port, ssl=facts.wsus.ssl)
 
-    def __init__(self, host: str, answer: Mapping[str, Scalar], phase: str = "facts") -> None:
-        self._host = host
-        self._answer = answer
-        self._phase = phase
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._answer
+def read_approvals(host: str, answer: Mapping[str, Scalar]) -> Approvals:
+    """Turn the checked answer of the ``approvals`` script into facts.
 
-    def broken(self, key: str, value: object) -> AnswerError:
-        """The error for a value that no server can have."""
-        return AnswerError(
-            f"the server's answer has {printable(repr(value), 80)} for {key}", host=self._host, phase=self._phase
-        )
-
-    def text(self, key: str) -> str:
-        """The text of *key*, ``""`` where it is absent."""
-        value = self._answer.get(key, "")
-        if not isinstance(value, str):
-            raise self.broken(key, value)
-        return value
-
-    def lines(self, key: str) -> tuple[str, ...]:
-        """The lines of *key* that are not blank, fit for a terminal."""
-        return tuple(printable(line, 520) for line in self.text(key).split("\n") if line.strip())
-
-    def number(self, key: str) -> int:
-        """A number that is not negative."""
-        value = self._answer.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.broken(key, value)
-        return value
-
-    def flag(self, key: str) -> bool:
-        """``True`` or ``False``."""
-        value = self._answer.get(key)
-        if not isinstance(value, bool):
-            raise self.broken(key, value)
-        return value
-
-    def count(self, key: str) -> int:
-        """A number that came as decimal text."""
-        value = self.text(key)
-        if not (value.isascii() and value.isdigit() and len(value) <= 20):
-            raise self.broken(key, value)
-        return int(value)
-
-    def time(self, key: str) -> datetime:
-        """A time in UTC."""
-        value = self.text(key)
-        try:
-            return datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=timezone.utc)
-        except ValueError:
-            raise self.broken(key, value) from None
-
-    def one_of(self, key: str, kinds: type[enum.Enum]) -> Any:
-        """A member of a closed set."""
-        value = self.text(key)
-        try:
-            return kinds(value)
-        except ValueError:
-            raise self.broken(key, value) from None
+    Raises:
+        AnswerError: a value that no server can have.
+    """
+    return parse_approvals(AnswerReader(host, answer))

@@ -1,0 +1,323 @@
+"""The cases of ``approvals``, the look at updates, and of ``reset_approvals``, the job."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tests.pwsh.cases.stage import Stage, case
+from tests.pwsh.shell import hasty
+from wsusfix.advisory import BROKEN_UPDATE_TITLE
+from wsusfix.lab import Host
+from wsusfix.lab.approvals import Approval
+from wsusfix.lab.filesystem import CLOSED, WindowsError_
+from wsusfix.lab.windows import SimulatedWindows
+
+RECORD: Final = "job_id=earlier\nreplica=true\nautomatic=true\napproval1=as it was\nend\n"
+
+
+def _rtm(stage: Stage, **options: Any) -> Host:
+    return stage.server(wsus="3.0 RTM", **options)
+
+
+def _replica(stage: Stage, **options: Any) -> Host:
+    return _rtm(stage, replica=True, upstream="wsus-top", **options)
+
+
+def _kept(host: Host, name: str, text: str) -> None:
+    host.files.make_folder(host.kept_path, CLOSED)
+    host.files.create(f"{host.kept_path}\\{name}", text.encode())
+
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+@case("approvals", "a server with everything")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage, culture="ja-JP", front_ends=("WSUS01", "WSUS02"))
+    answer = stage.look(host)
+    broken = next(update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    lines = answer["updates"].split("\n")
+    assert f"{broken.id} 102,101,100 false 2 842532 {BROKEN_UPDATE_TITLE}" in lines
+    assert len(lines) == 2
+    assert (answer["role"], answer["state"], answer["replica"]) == ("Administrator", "Ready", True)
+    assert (answer["upstream"], answer["front_ends"]) == ("wsus-top", "WSUS01\nWSUS02")
+    assert (answer["reset_state"], answer["web_service"], answer["trouble"]) == ("none", "200", "")
+    return answer
+
+
+@case("approvals", "no update at all, and a web server that is stopped")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, catalogue="empty")
+    host.services["w3svc"] = "stopped"
+    answer = stage.look(host)
+    assert (answer["updates"], answer["web_service"]) == ("", "ConnectFailure")
+    return answer
+
+
+@case("approvals", "one update named by its id, and one that is not there")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, catalogue="no English titles")
+    (broken,) = (update for update in host.updates if len(update.revisions) == 3)
+    answer = stage.look(host, broken.id, "00000000-0000-0000-0000-000000000000")
+    assert answer["updates"].split("\n")[0].startswith(f"{broken.id} 102,101,100 false 2 842532 ")
+    return answer
+
+
+@case("approvals", "what may not be asked")
+def _(stage: Stage) -> dict[str, Any]:
+    answer = stage.look(_rtm(stage, roles=("Unauthorized", "Administrator")))
+    assert "unauthorized" in answer["trouble"]
+    assert answer["updates"] == ""
+    return answer
+
+
+@case("approvals", "no WSUS 3.0")
+def _(stage: Stage) -> dict[str, Any]:
+    answer = stage.look(stage.server(wsus="2.0"))
+    assert "Microsoft.UpdateServices.Administration" in answer["trouble"]
+    return answer
+
+
+@case("approvals", "after a reset, with an update marked that no title names")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, catalogue="no English titles")
+    (broken,) = (update for update in host.updates if len(update.revisions) == 3)
+    broken.kb = ()
+    assert stage.reset(host, revisions={broken.id: "102"})["reason"] == "done"
+    answer = stage.look(host)
+    assert answer["reset_state"] == "marked"
+    assert f"update1={broken.id} 102\n" in answer["marker"]
+    assert "approval2=" in answer["saved"]
+    assert any(line.startswith(f"{broken.id} 102,101,100 true 0 - ") for line in answer["updates"].split("\n"))
+    return answer
+
+
+@case("approvals", "a way back that is open, with a closing that was cut off")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    _kept(host, "00001.record", RECORD)
+    _kept(host, "00001.closed", "time=")
+    answer = stage.look(host)
+    assert (answer["reset_state"], answer["saved"]) == ("open", RECORD)
+    return answer
+
+
+@case("approvals", "a record that was cut off says nothing")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    _kept(host, "00001.record", RECORD.replace("end\n", ""))
+    answer = stage.look(host)
+    assert (answer["reset_state"], answer["saved"]) == ("none", "")
+    return answer
+
+
+@case("approvals", "a kept folder that somebody else made")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.files.create(host.kept_path, b"")
+    answer = stage.look(host)
+    assert answer["reset_state"] == "refused"
+    return answer
+
+
+# --- reset_approvals --------------------------------------------------------------------------------------------------
+
+
+def _treated(host: Host, answer: dict[str, str], phases: str) -> dict[str, str]:
+    """Make sure that it was treated, and that everything else is as it was before."""
+    assert answer["phases"] == phases
+    for update in host.updates:
+        treated = update.title == BROKEN_UPDATE_TITLE
+        assert (update.declined, bool(update.approvals)) == (treated, not treated), update.title
+    assert host.update_service.automatic
+    assert "result: " + answer["reason"] in host.wsus_log
+    assert "asked by {somebody}" in host.wsus_log
+    return answer
+
+
+@case("reset_approvals", "an autonomous server", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    answer = stage.reset(host)
+    assert (answer["treated"], answer["approvals"], answer["record"]) == ("1", "2", "1")
+    assert host.update_service.saves == 0
+    return _treated(host, answer, "started saved declined approved treated marked restored finished")
+
+
+@case("reset_approvals", "a replica", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    answer = stage.reset(host)
+    assert host.replica
+    assert host.update_service.saves == 4
+    phases = "started saved suspended switched declined approved treated marked restored finished"
+    return _treated(host, answer, phases)
+
+
+@case("reset_approvals", "two updates, one declined already", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, catalogue="two")
+    host.updates[-1].declined = True
+    answer = stage.reset(host)
+    assert (answer["treated"], answer["approvals"]) == ("2", "3")
+    one = "declined approved treated"
+    return _treated(host, answer, f"started saved {one} {one} marked restored finished")
+
+
+@case("reset_approvals", "an earlier run was cut off", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, upstream="wsus-top")
+    host.update_service.automatic = False
+    host.update_service.save_seconds = 0.0
+    _kept(host, "00001.record", RECORD)
+    answer = stage.reset(host)
+    assert host.replica
+    assert answer["record"] == "2"
+    # What the earlier run saved is kept on: it may have been gone already.
+    assert "approval1=as it was\napproval2=" in stage.look(host)["saved"]
+    phases = "started restored_first saved suspended switched declined approved treated marked restored finished"
+    return _treated(host, answer, phases)
+
+
+@case("reset_approvals", "only the way back", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, upstream="wsus-top")
+    host.update_service.save_seconds = 0.0
+    _kept(host, "00001.record", RECORD)
+    answer = stage.reset(host, revisions={})
+    assert answer["phases"] == "started restored_first finished"
+    assert host.replica
+    assert stage.look(host)["reset_state"] == "none"
+    return answer
+
+
+@case("reset_approvals", "a synchronisation that ends", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.synchronizing(0.3)
+    answer = stage.reset(host, ready_seconds=100_000)
+    assert "waiting_for_wsus" in answer["phases"]
+    return answer
+
+
+@case("reset_approvals", "a synchronisation that does not end", "wsus_not_ready")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.synchronizing(3600)
+    answer = stage.reset(host)
+    assert answer["detail"] == "SynchronizationInProgress"
+    assert list(host.files.entries(host.kept_path)) == []
+    return answer
+
+
+@case("reset_approvals", "the system is no administrator of WSUS", "not_wsus_administrator")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, roles=("Reporter", "Reporter"))
+    windows = hasty(host)
+    windows.machine.wsus_roles = ("Reporter", "Reporter")
+    return stage.reset(host, windows=windows)
+
+
+@case("reset_approvals", "a kept folder that somebody else made", "kept_refused")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.files.create(host.kept_path, b"")
+    return stage.reset(host)
+
+
+@case("reset_approvals", "a newer revision", "updates_changed")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    answer = stage.reset(host, revisions={broken.id: "101"})
+    assert len(broken.approvals) == 2
+    return answer
+
+
+@case("reset_approvals", "an update that is not there", "updates_changed")
+def _(stage: Stage) -> dict[str, Any]:
+    return stage.reset(_rtm(stage), revisions={"00000000-0000-0000-0000-000000000000": "1"})
+
+
+@case("reset_approvals", "more approvals than can be saved", "too_many_approvals")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    broken.approvals = [Approval(102, f"group {number}", administrator="x" * 1900) for number in range(160)]
+    answer = stage.reset(host)
+    assert len(broken.approvals) == 160
+    return answer
+
+
+@case("reset_approvals", "a saving that is refused every time", "not_switched")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.refuses_saves = 5
+    answer = stage.reset(host)
+    assert host.replica
+    assert host.update_service.automatic
+    assert "restored" in answer["phases"]
+    return answer
+
+
+@case("reset_approvals", "an update that does not stay declined", "not_treated")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    windows = hasty(host)
+    decline = windows.deny_wsus_update
+    calls: list[str] = []
+
+    def undone(id: str) -> None:
+        decline(id)
+        calls.append(id)
+        broken.declined = len(calls) < 2
+
+    windows.deny_wsus_update = undone  # type: ignore[method-assign]
+    answer = stage.reset(host, windows=windows)
+    assert host.replica
+    assert stage.look(host)["reset_state"] == "none"
+    return answer
+
+
+@case("reset_approvals", "what was switched cannot be put back", "not_restored")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+    windows.set_wsus_replica = _only_off(windows)  # type: ignore[method-assign]
+    answer = stage.reset(host, windows=windows)
+    assert answer["detail"].startswith("replica: ")
+    assert not host.replica
+    assert stage.look(host)["reset_state"] == "open"
+    return answer
+
+
+def _only_off(windows: SimulatedWindows) -> Any:
+    save = windows.set_wsus_replica
+
+    def switch(replica: bool) -> None:
+        if replica:
+            raise WindowsError_("not now")
+        save(replica)
+
+    return switch
+
+
+@case("reset_approvals", "an error in the middle", "broken")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+
+    def fails(id: str) -> None:
+        raise WindowsError_("the database is gone")
+
+    windows.reset_wsus_update = fails  # type: ignore[method-assign]
+    answer = stage.reset(host, windows=windows)
+    assert "the database is gone" in answer["detail"]
+    assert host.replica
+    assert answer["phases"] == "started saved suspended switched declined restored finished"
+    return answer

@@ -1,0 +1,237 @@
+"""The plan of a reset of approvals: every state of a server and of its WSUS, with every choice of the operator."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+
+from tests import builders
+from tests.builders import LOCAL, MARKER, NEAR, NEAR_ID, SAVED, TREATED, UPDATE, UPDATE_ID, WORKED_AROUND
+from tests.unit.test_plan import OBSTACLES
+from wsusfix.diagnosis import Verdict, diagnose
+from wsusfix.options import Options
+from wsusfix.plan import InstallUpdate, Plan, ResetApprovals, RestoreSettings, plan
+
+OPEN: Final[dict[str, Any]] = {"reset_state": "open", "saved": SAVED}
+OTHER_ID: Final = "9dcb0f0a-0000-4000-8000-0000000000ff"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What WSUS told, and what of it stands in the way, whatever is named by its id or only as long as nothing is."""
+
+    name: str
+    told: dict[str, Any] = field(default_factory=dict)
+    stands: frozenset[str] = frozenset()
+    done: bool = False
+    by_title: str = ""
+
+
+def _told(name: str, *stands: str, done: bool = False, by_title: str = "", **told: Any) -> Told:
+    return Told(name, told, frozenset(stands), done, by_title)
+
+
+#: ``by_title`` is what stands in the way only as long as no id is given.
+TOLD: Final = [
+    _told("untreated"),
+    _told("replica", replica=True, upstream="wsus-top"),
+    _told("synchronising", state="SynchronizationInProgress"),
+    _told("declined and unmarked", updates=TREATED),
+    _told("two", updates=f"{UPDATE}\n{UPDATE.replace(UPDATE_ID, OTHER_ID)}"),
+    _told("near titles only", updates=NEAR, by_title="near titles only"),
+    _told("candidates only", updates=f"{NEAR}\n{LOCAL}", by_title="candidates only"),
+    _told("nothing", updates="", by_title="no update"),
+    _told("cut", "too many", cut=True),
+    _told("reporter", "role", role="Reporter"),
+    _told("no answer", "no answer", trouble="no database", updates="", role=""),
+    _told("kept by somebody", "kept folder", reset_state="refused"),
+    _told("another front end", front_ends="AAA\nWSUS01", by_title="another front end"),
+    _told("first front end", front_ends="WSUS01\nWSUS02"),
+    _told("worked around", done=True, **WORKED_AROUND),
+    _told("newer revision", updates=TREATED.replace("102,101", "103,102,101"), reset_state="marked", marker=MARKER),
+    _told("approved again", updates=UPDATE, reset_state="marked", marker=MARKER),
+    _told("settings changed", replica=True, upstream="x", **WORKED_AROUND),
+    _told("cut off", **OPEN),
+    _told("cut off, marked", **{**WORKED_AROUND, **OPEN}),
+]
+SESSIONS: Final[list[tuple[dict[str, Any], frozenset[str]]]] = [
+    ({}, frozenset()),
+    ({"administrator": False}, frozenset({"rights"})),
+    ({"execution_policy": "AllSigned"}, frozenset({"policy"})),
+    (
+        {"job_id": "0123456789ab", "job_kind": "install_update", "job_status": "running"},
+        frozenset({"another kind of job"}),
+    ),
+    ({"job_id": "0123456789ab", "job_kind": "reset_approvals", "job_status": "running"}, frozenset()),
+    ({"system_free": "1000"}, frozenset({"system space"})),
+    ({"setup_SqlServerName": "SQL01"}, frozenset({"database elsewhere"})),
+    ({"setup_SqlServerName": "."}, frozenset()),
+]
+IDS: Final[list[tuple[str, ...] | None]] = [None, (UPDATE_ID,), (NEAR_ID,), ("00000000-0000-0000-0000-000000000000",)]
+PRODUCTS: Final = [("RTM", builders.RTM, False), ("SP1", builders.SP1, True)]
+
+
+def _named(made: Plan) -> set[str]:
+    return {
+        next(name for name, words in OBSTACLES.items() if re.search(words, reason.reason)) for reason in made.blocked
+    }
+
+
+def _expected(told: Told, stands: frozenset[str], ids: tuple[str, ...] | None) -> set[str]:
+    wrong = set(stands | told.stands)
+    if "no answer" in told.stands:
+        return wrong
+    if ids is None:
+        return wrong | ({told.by_title} - {""})
+    there = told.told.get("updates", f"{NEAR}\n{UPDATE}")
+    return wrong | ({"unknown id"} if any(update_id not in there for update_id in ids) else set())
+
+
+def _every() -> Iterator[tuple[Any, ...]]:
+    return itertools.product(PRODUCTS, TOLD, SESSIONS, IDS)
+
+
+def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
+    count = with_steps = 0
+    for (product, changes, workaround), told, (session, stands), ids in _every():
+        options = Options(workaround=workaround, update_ids=ids)
+        found = diagnose(builders.asked(told.told, **{**changes, **session}))
+        made = plan(found, None, options)
+        case = f"{product}, {told.name}, {session}, {ids}"
+        assert [bool(made.steps), bool(made.blocked), bool(made.nothing)].count(True) == 1, case
+        count += 1
+        if told.done:
+            assert found.worked_around is True, case
+            assert made.nothing, case
+            continue
+        assert (found.worked_around is True) is (told.name == "settings changed"), case
+        assert _named(made) == _expected(told, stands, ids), case
+        if made.blocked:
+            assert all(reason.unblock for reason in made.blocked)
+            continue
+        with_steps += 1
+        (step,) = made.steps
+        assert isinstance(step, ResetApprovals), case
+        assert step.updates, case
+        assert {update.id for update in step.updates} <= {UPDATE_ID, OTHER_ID, *(ids or ())}, case
+        assert made.irreversible, case
+        assert "CANNOT BE UNDONE in part" in str(made), case
+        assert all(update.id in str(made) for update in step.updates), case
+        assert step.restore_first is (told.told.get("reset_state") == "open"), case
+        assert ("is put back from its record" in str(made)) is step.restore_first, case
+        assert step.replica is (told.told.get("replica", False) or step.restore_first), case
+        assert ("autonomous for the time of it" in str(made)) is step.replica, case
+        assert "marker" in made.proof, case
+    assert count == 2 * len(TOLD) * len(SESSIONS) * len(IDS)
+    assert with_steps == 192
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "kind"),
+    [
+        (Options(), False, None),
+        (Options(workaround=True), False, ResetApprovals),
+        (Options(workaround=True), True, InstallUpdate),
+        (Options(), True, InstallUpdate),
+    ],
+)
+def test_on_service_pack_1_the_update_is_the_way_out_and_the_workaround_a_stop_gap(
+    options: Options, given: bool, kind: type | None
+) -> None:
+    made = plan(diagnose(builders.asked(**builders.SP1)), builders.package() if given else None, options)
+    assert [type(step) for step in made.steps] == ([kind] if kind else [])
+    assert made.diagnosis.verdict is Verdict.EXPOSED_SP1
+    assert any("for the time being" in warning for warning in made.warnings) is (kind is ResetApprovals)
+
+
+def test_a_package_is_of_no_use_without_a_service_pack_and_the_plan_says_so() -> None:
+    made = plan(diagnose(builders.asked()), builders.package(), Options())
+    assert [step.name for step in made.steps] == ["ResetApprovals"]
+    assert any("does not install" in warning for warning in made.warnings)
+
+
+@pytest.mark.parametrize("changes", [builders.FIXED, builders.SP2, builders.SP1])
+def test_what_a_run_left_switched_is_put_back_whatever_else_is_done(changes: dict[str, Any]) -> None:
+    exposed = changes is builders.SP1
+    found = diagnose(builders.facts(**{**changes, "reset_state": "open"}))
+    made = plan(found, builders.package() if exposed else None, Options())
+    assert [type(step) for step in made.steps] == ([RestoreSettings, InstallUpdate] if exposed else [RestoreSettings])
+    assert made.irreversible is exposed
+    assert made.proof
+    assert any("cut off" in note for note in found.notes)
+    blocked = plan(
+        diagnose(builders.facts(**{**changes, "reset_state": "open", "administrator": False})), None, Options()
+    )
+    assert "rights" in _named(blocked)
+    assert not blocked.steps
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"state": "SynchronizationInProgress"}, "SynchronizationInProgress"),
+        ({"replica": True, "upstream": "wsus-top"}, "is wsus-top done"),
+        ({"front_ends": "WSUS01\nWSUS02"}, "WSUS01, WSUS02"),
+        (OPEN, "put back first"),
+    ],
+)
+def test_what_an_operator_should_know_is_warned_of(told: dict[str, Any], words: str) -> None:
+    made = plan(diagnose(builders.asked(told)), None, Options())
+    assert any(words in warning for warning in made.warnings)
+    assert any(words not in warning for warning in plan(diagnose(builders.asked()), None, Options()).warnings)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"updates": UPDATE.replace("102,101", "103,102,101")},
+        {"updates": NEAR},
+        {"replica": True},
+        OPEN,
+    ],
+)
+def test_another_revision_role_or_state_is_another_basis(told: dict[str, Any]) -> None:
+    first = plan(diagnose(builders.asked()), None, Options())
+    second = plan(diagnose(builders.asked(told)), None, Options(update_ids=[UPDATE_ID]))
+    assert first.basis.changes(second.basis)
+
+
+def test_a_synchronisation_changes_no_basis() -> None:
+    first = plan(diagnose(builders.asked()), None, Options())
+    second = plan(diagnose(builders.asked({"state": "ProcessingSave"})), None, Options())
+    assert first.basis == second.basis
+    assert first.digest == second.digest
+
+
+@pytest.mark.parametrize(
+    ("told", "worked_around", "words"),
+    [
+        ({}, None, "no marker"),
+        ({"updates": TREATED}, None, "no marker"),
+        (WORKED_AROUND, True, "still in the product"),
+        ({**WORKED_AROUND, "updates": TREATED.replace("102", "103")}, None, "revision 103"),
+        ({**WORKED_AROUND, "updates": NEAR}, None, "not there any more"),
+        ({**WORKED_AROUND, "updates": TREATED.replace("true 0", "true 1")}, False, "approved again"),
+        ({**WORKED_AROUND, "updates": TREATED.replace("true 0", "false 0")}, False, "approved again"),
+        ({**WORKED_AROUND, "updates": f"{TREATED}\n{UPDATE.replace(UPDATE_ID, OTHER_ID)}"}, None, "not been reset"),
+        ({**WORKED_AROUND, "marker": MARKER.replace("end\n", "")}, None, "no marker"),
+        ({**WORKED_AROUND, "marker": MARKER.replace(" 102", " newest")}, None, "no marker"),
+        ({**WORKED_AROUND, "trouble": "no database"}, None, "could not be asked"),
+        ({**WORKED_AROUND, "reset_state": "open"}, False, "cut off"),
+        ({**WORKED_AROUND, "reset_state": "refused"}, None, "no marker"),
+    ],
+)
+def test_only_a_marker_for_the_revisions_of_today_proves_a_reset(
+    told: dict[str, Any], worked_around: bool | None, words: str
+) -> None:
+    found = diagnose(builders.asked(told))
+    assert found.worked_around is worked_around
+    assert words in found.workaround
+    assert found.verdict is Verdict.EXPOSED_RTM
+    assert found.exposed is True
+    assert found.workaround in str(found)

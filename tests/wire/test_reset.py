@@ -1,0 +1,342 @@
+"""The reset of approvals over the wire: every kind of server, every way to be cut off, and what is left then."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any, Final
+
+import pytest
+
+import wsusfix
+from wsusfix import report
+from wsusfix.advisory import BROKEN_UPDATE_TITLE
+from wsusfix.cli import main
+from wsusfix.lab import Host, Lab
+from wsusfix.lab.approvals import Approval, Update
+from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase
+
+REPLICA: Final[dict[str, Any]] = {"replica": True, "upstream": "wsus-top"}
+#: In which a replica's reset can be cut off; the first way back has a test of its own.
+PHASES: Final = [
+    phase.value
+    for phase in RESET_APPROVALS.states
+    if phase not in (JobPhase.ABANDONED, JobPhase.RESTORED_FIRST, JobPhase.WAITING_FOR_WSUS)
+]
+
+
+def rtm(lab: Lab, name: str = "wsus01", **options: Any) -> Host:
+    host = lab.add_server(name, **{"os": "Windows Server 2003", "arch": "x86", "wsus": "3.0 RTM", **options})
+    # What scripts wait for passes quickly here.
+    host.machine.pace = 0.002
+    return host
+
+
+def broken(host: Host) -> list[Update]:
+    return [update for update in host.updates if update.title == BROKEN_UPDATE_TITLE]
+
+
+def state(host: Host) -> tuple[Any, ...]:
+    """All that a reset may touch."""
+    updates = tuple((update.id, update.declined, tuple(update.approvals)) for update in host.updates)
+    return updates, host.replica, host.update_service.automatic
+
+
+def mend(host: Host, **options: Any) -> wsusfix.Outcome:
+    return wsusfix.remediate(**host.connection, options=wsusfix.Options(**options), consent=True, logs=False)
+
+
+def treated(host: Host, outcome: wsusfix.Outcome, before: tuple[Any, ...]) -> None:
+    """Make sure that it was treated, verified, and that nothing else is other than it was."""
+    assert outcome.ok, str(outcome)
+    assert outcome.changed
+    assert (outcome.verdict, outcome.to_dict()["worked_around"]) == ("exposed_rtm", True)
+    assert all(update.declined and not update.approvals for update in broken(host))
+    others = [update.id for update in host.updates if update not in broken(host)]
+    assert [each for each in state(host)[0] if each[0] in others] == [each for each in before[0] if each[0] in others]
+    assert state(host)[1:] == before[1:]
+    with wsusfix.connect(**host.connection) as server:
+        proof = server.verify()
+        diagnosis = server.diagnose(logs=False)
+        plan = server.plan(logs=False)
+    assert proof.ok, str(proof)
+    assert proof.worked_around is True
+    assert "still in the product" in str(proof)
+    assert diagnosis.verdict == "exposed_rtm"
+    assert diagnosis.worked_around is True
+    assert plan.nothing
+    assert not host.files.is_folder(host.staging_path)
+
+
+def saved_somewhere(host: Host, approvals: set[str]) -> bool:
+    """Whether every approval that is gone stands in a record on the server."""
+    records = "".join((host.files.read(path) or b"").decode("utf-8") for path in host.files if path.endswith(".record"))
+    return all(group in records for group in approvals)
+
+
+@pytest.mark.parametrize("options", [{}, REPLICA, {"catalogue": "declined"}, {"catalogue": "two", **REPLICA}], ids=str)
+def test_a_server_is_treated_verified_and_left_as_it_was(lab: Lab, options: dict[str, Any]) -> None:
+    host = rtm(lab, culture="nb-NO", **options)
+    before = state(host)
+    given = [approval for update in broken(host) for approval in update.approvals]
+    outcome = mend(host)
+    treated(host, outcome, before)
+    assert outcome.saved is not None
+    assert {each.group for each in outcome.saved.approvals} == {approval.group for approval in given}
+    assert len(outcome.saved.approvals) == len(given)
+    assert outcome.saved.replica is before[1]
+    (job,) = host.jobs
+    assert (job.script, job.account) == ("reset_approvals", "NT AUTHORITY\\SYSTEM")
+    assert f"plan {outcome.plan_digest}; result: done" in host.wsus_log
+    assert [entry.failed for entry in host.event_log] == [False]
+    json.dumps(outcome.to_dict())
+
+
+def test_what_was_saved_stands_in_the_outcome_and_in_every_report(lab: Lab) -> None:
+    host = rtm(lab)
+    (update,) = broken(host)
+    update.approvals.append(Approval(100, "d1e8a4a4-0000-4000-8000-000000000000", administrator="CORP\\nobody"))
+    outcome = mend(host)
+    now = outcome.evidence[0].controller_clock
+    run = report.Run("remediate", now, now, (report.HostResult("wsus01", outcome=outcome),))
+    for text in (str(outcome), json.dumps(outcome.to_dict()), report.markdown(run), report.html(run), report.json(run)):
+        assert "d1e8a4a4-0000-4000-8000-000000000000" in text
+
+
+def test_nothing_is_changed_without_consent(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    with pytest.raises(wsusfix.ConsentError):
+        wsusfix.remediate(**host.connection, logs=False)
+    assert state(host) == before
+    assert host.jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"catalogue": "near titles only"}, "only others are called so in part"),
+        ({"catalogue": "no English titles", "culture": "nb-NO"}, "by the number of the article"),
+        ({"catalogue": "empty"}, "holds no update"),
+        ({"database": "remote"}, "the role of SYSTEM in WSUS cannot be confirmed"),
+        ({"roles": ("Reporter", "Administrator")}, "is Reporter, not Administrator"),
+        ({"roles": ("Unauthorized", "Administrator")}, "could not be asked"),
+        ({"front_ends": ("AAA", "WSUS01")}, "treated once, from aaa"),
+    ],
+    ids=str,
+)
+def test_what_is_in_the_way_blocks_with_its_reason_and_nothing_is_changed(
+    lab: Lab, options: dict[str, Any], words: str
+) -> None:
+    host = rtm(lab, **options)
+    before = state(host)
+    outcome = mend(host)
+    assert any(words in reason for reason in outcome.blocked), outcome.blocked
+    assert not outcome.changed
+    assert not outcome.ok
+    assert state(host) == before
+    assert host.jobs == ()
+
+
+def test_a_candidate_without_an_english_title_is_treated_once_it_is_confirmed(lab: Lab) -> None:
+    host = rtm(lab, catalogue="no English titles", culture="nb-NO", **REPLICA)
+    (update,) = (known for known in host.updates if len(known.revisions) == 3)
+    with wsusfix.connect(**host.connection) as server:
+        assert update.id in str(server.plan(logs=False))
+    outcome = mend(host, update_ids=[update.id.upper()])
+    assert outcome.ok, str(outcome)
+    assert update.declined
+    assert not update.approvals
+    assert host.replica
+    with wsusfix.connect(**host.connection) as server:
+        assert server.verify().ok
+
+
+def test_the_system_s_own_role_is_asked_before_anything_is_changed(lab: Lab) -> None:
+    host = rtm(lab, roles=("Administrator", "Reporter"), **REPLICA)
+    before = state(host)
+    outcome = mend(host)
+    assert "SYSTEM is no administrator of WSUS" in str(outcome)
+    assert outcome.failed
+    assert not outcome.changed
+    assert state(host) == before
+
+
+def test_a_synchronisation_is_waited_for(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.synchronizing(0.4)
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        assert any("SynchronizationInProgress" in warning for warning in plan.warnings)
+        outcome = server.apply(plan, consent=True)
+    treated(host, outcome, before)
+    assert "waiting_for_wsus" in host.jobs[0].phases
+
+
+def test_a_synchronisation_that_does_not_end_blocks_with_that_reason_and_nothing_is_changed(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.synchronizing(3600)
+    timeouts = wsusfix.Timeouts(busy=20)
+    outcome = wsusfix.remediate(**host.connection, consent=True, timeouts=timeouts, logs=False)
+    assert "SynchronizationInProgress; nothing was changed" in str(outcome)
+    assert outcome.failed
+    assert not outcome.changed
+    assert state(host) == before
+    assert not any(path.endswith(".record") for path in host.files)
+
+
+@pytest.mark.parametrize(
+    ("way", "phase"),
+    [*(("kill_job", phase) for phase in PHASES), ("reboot_during", "switched"), ("reboot_during", "treated")],
+)
+def test_a_replica_that_was_cut_off_is_restored_first_and_treated_then(lab: Lab, way: str, phase: str) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    groups = {approval.group for approval in broken(host)[0].approvals}
+    arguments = {"phase": phase, **({"seconds": 0.05} if way == "reboot_during" else {})}
+    getattr(host.faults, way)(**arguments)
+    first = mend(host)
+    # Whatever was lost stands in a record, and what is switched is told.
+    if not broken(host)[0].approvals:
+        assert saved_somewhere(host, groups)
+    switched = state(host)[1:] != before[1:]
+    if not first.ok:
+        assert first.failed
+        assert first.verification is not None
+        assert first.verification.worked_around is not True
+    else:
+        assert not switched
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        assert ("is put back from its record" in str(plan)) or not switched
+        second = server.apply(plan, consent=True)
+    assert second.ok, str(second)
+    if second.saved is not None:
+        assert {each.group for each in second.saved.approvals} == groups
+    assert state(host)[1:] == before[1:]
+    assert all(update.declined and not update.approvals for update in broken(host))
+
+
+def test_what_was_cut_off_is_put_back_even_where_nothing_else_is_to_be_done(lab: Lab) -> None:
+    host = rtm(lab, wsus="3.0 SP1", **REPLICA)
+    before = state(host)[1:]
+    host.faults.kill_job(phase="switched")
+    assert mend(host, workaround=True).failed
+    assert state(host)[1:] == (False, False)
+    # The update is installed meanwhile, by hand.
+    host._wsus.install_update()
+    with wsusfix.connect(**host.connection) as server:
+        assert any("cut off" in note for note in server.diagnose(logs=False).notes)
+        plan = server.plan(logs=False)
+        outcome = server.apply(plan, consent=True)
+    assert [step.name for step in plan.steps] == ["RestoreSettings"]
+    assert outcome.ok, str(outcome)
+    assert state(host)[1:] == before
+
+
+def test_on_service_pack_1_it_is_a_stop_gap_that_the_update_may_follow(lab: Lab) -> None:
+    host = rtm(lab, wsus="3.0 SP1")
+    assert mend(host).blocked
+    outcome = mend(host, workaround=True)
+    assert outcome.ok, str(outcome)
+    assert (outcome.verdict, outcome.to_dict()["worked_around"]) == ("exposed_sp1", True)
+    host.install_seconds = 0.02
+    after = mend(host, package=lab.package("WSUS-KB954960-x86.exe", arch="x86"))
+    assert after.verdict == "fixed"
+
+
+def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    joined: list[wsusfix.Outcome] = []
+    with wsusfix.connect(**host.connection) as first, wsusfix.connect(**host.connection) as second:
+        plans = first.plan(logs=False), second.plan(logs=False)
+        another = threading.Thread(target=lambda: joined.append(second.apply(plans[1], consent=True)))
+        host.synchronizing(1.0)
+        host.faults.at_phase(another.start, phase="started")
+        outcome = first.apply(plans[0], consent=True)
+        another.join()
+    assert outcome.ok, str(outcome)
+    assert joined[0].ok, str(joined[0])
+    assert len(host.jobs) == 1
+    assert state(host)[1:] == before[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda host: broken(host)[0].revisions.insert(0, 103), "revision 103 has not been reset"),
+        (lambda host: broken(host)[0].approvals.append(Approval(102, "a0a08746")), "approved again"),
+        (lambda host: setattr(host.update_service, "replica", False), "replica: no"),
+        (lambda host: setattr(host.update_service, "automatic", False), "synchronises by its timetable: no"),
+        (lambda host: host.machine.web.clear(), "ClientWebService: 404"),
+        (
+            lambda host: [host.files.remove_file(path) for path in list(host.files) if path.endswith(".marker")],
+            "no marker",
+        ),
+    ],
+)
+def test_what_is_no_longer_as_the_reset_left_it_is_never_verified(lab: Lab, change: Any, words: str) -> None:
+    host = rtm(lab, **REPLICA)
+    assert mend(host).ok
+    change(host)
+    with wsusfix.connect(**host.connection) as server:
+        proof = server.verify()
+    assert not proof.ok
+    assert words in str(proof)
+
+
+def test_an_update_that_got_a_newer_revision_since_the_plan_is_not_treated(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        broken(host)[0].revisions.insert(0, 103)
+        before = state(host)
+        with pytest.raises(wsusfix.PlanChangedError, match="103"):
+            server.apply(plan, consent=True)
+    assert state(host) == before
+
+
+def test_cleaning_up_leaves_record_and_marker(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    host.faults.kill_job(phase="switched")
+    assert mend(host).failed
+    with wsusfix.connect(**host.connection) as server:
+        assert server.cleanup().clean
+        assert "is put back from its record" in str(server.plan(logs=False))
+    assert mend(host).ok
+    assert host.replica
+    with wsusfix.connect(**host.connection) as server:
+        server.cleanup()
+        assert server.verify().ok
+
+
+def test_a_look_at_the_approvals_costs_three_requests(lab: Lab) -> None:
+    counts = []
+    for number, wsus in enumerate(("3.0 SP1", "3.0 RTM")):
+        host = rtm(lab, f"wsus{number}", wsus=wsus)
+        with wsusfix.connect(**host.connection) as server:
+            before = host.request_count
+            server.diagnose(logs=False)
+            counts.append(host.request_count - before)
+    assert counts[1] - counts[0] <= 3
+
+
+def test_the_command_line_says_by_its_exit_code_what_holds(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = rtm(lab, catalogue="no English titles", culture="nb-NO")
+    (update,) = (known for known in host.updates if len(known.revisions) == 3)
+    reach = [host.connection["host"], "--port", str(host.connection["port"]), "--username", host.connection["username"]]
+    monkeypatch.setenv("WSUSFIX_PASSWORD", host.connection["password"])
+    assert main(["diagnose", *reach, "--no-logs"]) == 3
+    assert main(["verify", *reach]) == 3
+    assert main(["remediate", "--yes", *reach]) == 4
+    chosen = [*reach, "--update-id", update.id]
+    assert main(["remediate", *chosen]) == 2
+    assert main(["remediate", "--yes", *chosen]) == 0
+    assert main(["diagnose", *reach]) == 3
+    assert main(["verify", *reach]) == 0
+    assert "worked around" in capsys.readouterr().out

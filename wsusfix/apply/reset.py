@@ -1,0 +1,177 @@
+"""How approvals are reset: the job's parameters, its end explained, and what it saved brought back.
+
+What the server is like decides whether it worked: the marker, the updates, the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Site, Work, last_phase
+from wsusfix.errors import RefusedByServerError
+from wsusfix.facts import HostFacts
+from wsusfix.facts.approvals import Saved
+from wsusfix.options import whole_seconds
+from wsusfix.plan import ResetApprovals, RestoreSettings
+from wsusfix.remote.job import Job
+from wsusfix.results import StepStatus, Verification
+from wsusfix.scripts.contracts import KEPT_NAME, RESET_APPROVALS, JobPhase, JobReason, JobStatus, ResetState
+
+__all__ = ["ResetWork", "RestoreWork"]
+
+_AGAIN: Final = "run again: what was switched is put back first, from what was recorded before the switch"
+
+
+def _parameters(site: Site, before: HostFacts, revisions: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        **site.common(before),
+        "kept_name": KEPT_NAME,
+        "revisions": dict(revisions),
+        "ready_seconds": whole_seconds(site.timeouts.busy),
+    }
+
+
+class ResetWork(Work[ResetApprovals]):
+    """The step ``ResetApprovals`` being carried out."""
+
+    kind = RESET_APPROVALS.name
+
+    def parameters(self, before: HostFacts) -> Mapping[str, Any]:
+        """Say which updates are treated, in the revisions that were planned for."""
+        return _parameters(self.site, before, {update.id: str(update.revision) for update in self.step.updates})
+
+    def ended(self, job: Job, verification: Verification) -> Ended:
+        """Say how the job ended; what the server is like counts for more than what the job said."""
+        ended = _ended(job, lambda: _finished(job, verification))
+        if ended.status is StepStatus.FAILED and verification.ok:
+            return Ended(StepStatus.DONE, f"{ended.why}, but the reset is proved by its marker")
+        return ended
+
+    def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
+        """Whether an update was touched, or something switched."""
+        return any(step.phase in _CHANGES for step in job.steps)
+
+    def message(self, ended: Ended, verification: Verification) -> str:
+        """Say what came of it."""
+        if ended.status is StepStatus.FAILED:
+            return f"failed: {ended.why}"
+        if verification.ok:
+            return "worked around and verified; the fault is still in the product"
+        return "the approvals were reset, but not verified"
+
+    def saved(self, job: Job, after: HostFacts) -> Saved | None:
+        """Return what this very job saved."""
+        saved = after.approvals.saved if after.approvals is not None else None
+        return saved if saved is not None and saved.job_id == job.job_id else None
+
+
+class RestoreWork(Work[RestoreSettings]):
+    """The step ``RestoreSettings`` being carried out."""
+
+    kind = RESET_APPROVALS.name
+
+    def reached(self, facts: HostFacts) -> str:
+        """Say that nothing is open any more."""
+        return "" if facts.reset is ResetState.OPEN else "nothing of an earlier run is open any more"
+
+    def parameters(self, before: HostFacts) -> Mapping[str, Any]:
+        """Name no update: the job goes the way back, and nothing else."""
+        # What was left switched does not wait for a window.
+        return {**_parameters(self.site, before, {}), "not_before": "", "not_after": ""}
+
+    def ended(self, job: Job, verification: Verification) -> Ended:
+        """Say how the job ended."""
+        return _ended(job, lambda: _restored(job))
+
+    def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
+        """Whether something was put back."""
+        return any(step.phase in _CHANGES for step in job.steps)
+
+    def saved(self, job: Job, after: HostFacts) -> Saved | None:
+        """Return what the run had saved that was cut off."""
+        put_back = any(step.phase is JobPhase.RESTORED_FIRST for step in job.steps)
+        return after.approvals.saved if put_back and after.approvals is not None else None
+
+    def message(self, ended: Ended, verification: Verification) -> str:
+        """Say what came of it."""
+        return (
+            f"failed: {ended.why}" if ended.status is StepStatus.FAILED else "restored what an earlier run had switched"
+        )
+
+
+#: After these something on the server is other than it was.
+_CHANGES: Final = frozenset(
+    {
+        JobPhase.RESTORED_FIRST,
+        JobPhase.SUSPENDED,
+        JobPhase.SWITCHED,
+        JobPhase.DECLINED,
+        JobPhase.APPROVED,
+        JobPhase.TREATED,
+        JobPhase.MARKED,
+    }
+)
+
+
+def _ended(job: Job, finished: Callable[[], Ended]) -> Ended:
+    match job.status:
+        case JobStatus.INTERRUPTED:
+            return Ended(
+                StepStatus.FAILED, f"the job was interrupted in {last_phase(job)} (restart, power, or killed)", _AGAIN
+            )
+        case JobStatus.NEVER_STARTED:
+            return NEVER_BEGAN
+        case JobStatus.FINISHED if job.last is not None and job.last.phase is JobPhase.ABANDONED:
+            return NEVER_BEGAN
+        case JobStatus.FINISHED:
+            return finished()
+        case JobStatus.NONE | JobStatus.CLAIMED | JobStatus.RUNNING:
+            raise RefusedByServerError(f"the job is {job.status.value}, not ended", phase="job")
+
+
+def _finished(job: Job, verification: Verification) -> Ended:
+    if job.reason is not JobReason.DONE:
+        return _failed(job)
+    said = f"{job.value('treated')} updates reset, {job.value('approvals') or 'no'} approvals saved"
+    if verification.ok:
+        return Ended(StepStatus.DONE, said)
+    wrong = "; ".join(f"{check.name}: {check.found}" for check in verification.checks if check.decides and not check.ok)
+    return Ended(StepStatus.FAILED, f"{said}, but {wrong}", "mend that, then verify")
+
+
+def _restored(job: Job) -> Ended:
+    if job.reason is not JobReason.DONE:
+        return _failed(job)
+    put_back = any(step.phase is JobPhase.RESTORED_FIRST for step in job.steps)
+    return Ended(StepStatus.DONE, "put back from the record" if put_back else "nothing was open any more")
+
+
+def _failed(job: Job) -> Ended:
+    detail = job.value("detail")
+    told = f": {detail}" if detail else ""
+    untouched = "; nothing was changed"
+    match job.reason:
+        case JobReason.WINDOW_OVER:
+            return WINDOW_OVER
+        case JobReason.KEPT_REFUSED:
+            why, hint = "the folder that keeps what is saved is not closed as it must be", "find out who made it"
+        case JobReason.NOT_WSUS_ADMINISTRATOR:
+            why = "SYSTEM is no administrator of WSUS here"
+            hint = "apply the workaround by hand in the console (decline, approve, decline)"
+        case JobReason.WSUS_NOT_READY:
+            why, hint = "a synchronisation or somebody's saving ran all the time", "let it end, then run again"
+        case JobReason.UPDATES_CHANGED:
+            why, hint = "an update has another revision than was planned for", "plan again"
+        case JobReason.TOO_MANY_APPROVALS:
+            why, hint = "there are more approvals than can be saved", "apply the workaround by hand in the console"
+        case JobReason.NOT_SWITCHED:
+            why = "the replica could not be switched, and is as it was"
+            hint, untouched = "see what WSUS is doing, then run again", "; no update was touched"
+        case JobReason.NOT_TREATED:
+            why, hint, untouched = "an update did not stay as it was set; the settings are as before", "run again", ""
+        case JobReason.NOT_RESTORED:
+            why, hint, untouched = "WHAT WAS SWITCHED COULD NOT BE PUT BACK", _AGAIN, ""
+        case _:
+            why, hint, untouched = "the job broke off", "look at the evidence, then run again", ""
+    return Ended(StepStatus.FAILED, f"{why}{told}{untouched}", hint)

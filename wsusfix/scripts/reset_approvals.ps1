@@ -1,0 +1,329 @@
+# wsusfix script: reset_approvals
+param($Parameters)
+# The job, run as SYSTEM from its own folder: saves the approvals of updates, resets them, and puts back what had to be
+# switched for it.  It takes no arguments: folder and parameters are beside it.
+
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+
+function Wait-WsusReady {
+    param([string] $Folder, [int] $Limit)
+    # Whether WSUS takes changes now; $false when something still runs there after that long.
+    $waited = 0
+    $told = -30
+    while ($true) {
+        $state = (Get-WsusSettings).state
+        if ($state -ceq 'Ready') {
+            return $true
+        }
+        if ($waited -ge $Limit) {
+            return $false
+        }
+        if ($waited - $told -ge 30) {
+            Add-Quietly $Folder 'waiting_for_wsus' @{ waited = $waited; state = $state }
+            $told = $waited
+        }
+        Wait-Seconds 5
+        $waited += 5
+    }
+}
+
+function Set-WsusSetting {
+    param([string] $Folder, [string] $Name, [bool] $Value, [int] $Limit)
+    # '' or what kept it.  Something may begin between the look and the change, and is waited for too.
+    $trouble = ''
+    for ($try = 0; $try -lt 5; $try++) {
+        if (-not (Wait-WsusReady $Folder $Limit)) {
+            return 'WSUS was not ready'
+        }
+        try {
+            if ($Name -ceq 'replica') {
+                Set-WsusReplica $Value
+            }
+            else {
+                Set-WsusAutomatic $Value
+            }
+            return ''
+        }
+        catch {
+            $trouble = [string] $_.Exception.Message
+        }
+        Wait-Seconds 5
+    }
+    return $trouble
+}
+
+function Restore-Settings {
+    param([string] $Folder, $Record, [int] $Limit)
+    # '' or what kept it.  First a replica again, and only then by its timetable.
+    try {
+        foreach ($name in @('replica', 'automatic')) {
+            $wanted = $Record[$name] -ceq 'true'
+            if ((Get-WsusSettings)[$name] -ne $wanted) {
+                $trouble = Set-WsusSetting $Folder $name $wanted $Limit
+                if ($trouble -ne '') {
+                    return ($name + ': ' + $trouble)
+                }
+            }
+        }
+        return ''
+    }
+    catch {
+        return [string] $_.Exception.Message
+    }
+}
+
+function Add-KeptFile {
+    param([string] $Kept, [int] $Number, [string] $Ending, [string] $Text)
+    # On the disk and whole when this returns; what is not whole was cut off while it was written, and says nothing.
+    $path = Get-NumberedPath $Kept $Number $Ending
+    if ((Test-File $path) -and -not (Test-WholeLines $path)) {
+        Remove-File $path
+    }
+    [void] (Add-TextFile $path $Text)
+    if (-not (Test-WholeLines $path)) {
+        throw ('not written: ' + $path)
+    }
+}
+
+function Close-Record {
+    param([string] $Kept, [int] $Number)
+    Add-KeptFile $Kept $Number '.closed' ('time=' + (Get-Clock) + "`nend`n")
+}
+
+function Restore-Earlier {
+    param([string] $Folder, [string] $Kept, $Parameters, $Result)
+    # Whether nothing of an earlier run is open any more.
+    foreach ($number in @(Get-OpenRecords $Kept)) {
+        $record = ConvertFrom-Lines (Read-TextFile (Get-NumberedPath $Kept $number '.record'))
+        $trouble = Restore-Settings $Folder $record $Parameters.ready_seconds
+        if ($trouble -ne '') {
+            $Result.reason = 'not_restored'
+            $Result.detail = $trouble
+            return $false
+        }
+        Close-Record $Kept $number
+        $values = @{ record = $number; replica = $record.replica; automatic = $record.automatic }
+        [void] (Add-State $Folder 'restored_first' $values)
+    }
+    return $true
+}
+
+function Get-EarlierApprovals {
+    param([string] $Kept)
+    # What the newest record saved, unless its reset came to its end: it may have been cut off when they were gone already.
+    $numbers = @(Get-Numbers $Kept '.record')
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        $marked = Test-WholeLines (Get-NumberedPath $Kept $numbers[$index] '.marker')
+        if ($marked -and (Test-WholeLines (Get-NumberedPath $Kept $numbers[$index] '.closed'))) {
+            return
+        }
+        $fields = ConvertFrom-Lines (Read-TextFile (Get-NumberedPath $Kept $numbers[$index] '.record'))
+        if ($null -ne $fields) {
+            for ($count = 1; $fields.ContainsKey('approval' + [string] $count); $count++) {
+                $fields['approval' + [string] $count]
+            }
+            return
+        }
+    }
+}
+
+function Get-Saved {
+    param([string] $Folder, $Earlier, $Parameters, $Settings, $Result)
+    # The text of the record: what is to be put back, and every revision and approval.  '' when something changed.
+    $lines = @(
+        'kind=reset_approvals',
+        ('job_id=' + $Folder.Substring($Folder.LastIndexOf('\') + 1)),
+        ('time=' + (Get-Clock)),
+        ('audit=' + (ConvertTo-OneLine $Parameters.audit)),
+        ('replica=' + (ConvertTo-OneLine $Settings.replica)),
+        ('automatic=' + (ConvertTo-OneLine $Settings.automatic)),
+        ('upstream=' + (ConvertTo-OneLine $Settings.upstream))
+    )
+    $updates = 0
+    $given = @($Earlier)
+    foreach ($id in @($Parameters.revisions.GetEnumerator() | Sort-Object -Property Key)) {
+        $revisions = @(Get-WsusRevisions $id.Key)
+        if ($revisions.Length -eq 0 -or [string] $revisions[0].revision -cne $id.Value) {
+            $Result.reason = 'updates_changed'
+            $Result.detail = $id.Key
+            return ''
+        }
+        foreach ($revision in $revisions) {
+            $updates += 1
+            $parts = @($id.Key, [string] $revision.revision, (ConvertTo-OneLine $revision.declined),
+                (ConvertTo-OneLine $revision.title))
+            $lines += 'update' + [string] $updates + '=' + ($parts -join ' ')
+        }
+        foreach ($approval in @(Get-WsusApprovals $id.Key)) {
+            $parts = @($id.Key, [string] $approval.revision, $approval.group, $approval.action,
+                (ConvertTo-OneLine $approval.optional), $approval.deadline, $approval.created,
+                (ConvertTo-OneLine $approval.administrator))
+            $told = ($parts -join ' ').Trim()
+            if ($given -cnotcontains $told) {
+                $given += $told
+            }
+        }
+    }
+    for ($index = 0; $index -lt $given.Length; $index++) {
+        $lines += 'approval' + [string] ($index + 1) + '=' + $given[$index]
+    }
+    $Result.approvals = [string] $given.Length
+    $text = ($lines -join "`n") + "`nend`n"
+    if ($text.Length -gt 300000) {
+        $Result.reason = 'too_many_approvals'
+        $Result.detail = $Result.approvals
+        return ''
+    }
+    return $text
+}
+
+function Reset-Updates {
+    param([string] $Folder, [string] $Kept, [int] $Number, $Parameters, $Settings, $Result)
+    # Everything between the record and the way back.
+    if ($Settings.replica) {
+        if ($Settings.automatic) {
+            $trouble = Set-WsusSetting $Folder 'automatic' $false $Parameters.ready_seconds
+            if ($trouble -ne '') {
+                $Result.reason = 'not_switched'
+                $Result.detail = $trouble
+                return
+            }
+        }
+        [void] (Add-State $Folder 'suspended' @{})
+        $trouble = Set-WsusSetting $Folder 'replica' $false $Parameters.ready_seconds
+        if ($trouble -ne '') {
+            $Result.reason = 'not_switched'
+            $Result.detail = $trouble
+            return
+        }
+        [void] (Add-State $Folder 'switched' @{})
+    }
+    $lines = @(('time=' + (Get-Clock)), ('replica=' + (ConvertTo-OneLine $Settings.replica)),
+        ('automatic=' + (ConvertTo-OneLine $Settings.automatic)))
+    $count = 0
+    foreach ($id in @($Parameters.revisions.GetEnumerator() | Sort-Object -Property Key)) {
+        if (-not @(Get-WsusRevisions $id.Key)[0].declined) {
+            Deny-WsusUpdate $id.Key
+        }
+        [void] (Add-State $Folder 'declined' @{ update_id = $id.Key })
+        Reset-WsusUpdate $id.Key
+        [void] (Add-State $Folder 'approved' @{ update_id = $id.Key })
+        Deny-WsusUpdate $id.Key
+        $revisions = @(Get-WsusRevisions $id.Key)
+        $changed = [string] $revisions[0].revision -cne $id.Value
+        if ($changed -or -not $revisions[0].declined -or @(Get-WsusApprovals $id.Key).Length -gt 0) {
+            $Result.reason = 'not_treated'
+            $Result.detail = $id.Key
+            return
+        }
+        [void] (Add-State $Folder 'treated' @{ update_id = $id.Key })
+        $count += 1
+        $lines += 'update' + [string] $count + '=' + $id.Key + ' ' + $id.Value
+        $Result.treated = [string] $count
+    }
+    Add-KeptFile $Kept $Number '.marker' (($lines -join "`n") + "`nend`n")
+    [void] (Add-State $Folder 'marked' @{})
+    $Result.reason = 'done'
+}
+
+function Invoke-Reset {
+    param([string] $Folder, $Parameters, $Result)
+    if (-not (Wait-Window $Folder $Parameters)) {
+        $Result.reason = 'window_over'
+        return
+    }
+    $kept = Get-StagingPath $Parameters.kept_name
+    if ((Get-FolderTrust $kept) -eq 'absent') {
+        New-ClosedFolder $kept
+    }
+    $trust = Get-FolderTrust $kept
+    if ($trust -ne '') {
+        $Result.reason = 'kept_refused'
+        $Result.detail = $trust
+        return
+    }
+    $settings = Get-WsusSettings
+    if ($settings.role -cne 'Administrator') {
+        $Result.reason = 'not_wsus_administrator'
+        $Result.detail = $settings.role
+        return
+    }
+    $earlier = @(Get-EarlierApprovals $kept)
+    if (-not (Restore-Earlier $Folder $kept $Parameters $Result)) {
+        return
+    }
+    if ($Parameters.revisions.Count -eq 0) {
+        $Result.reason = 'done'
+        return
+    }
+    if (-not (Wait-WsusReady $Folder $Parameters.ready_seconds)) {
+        $Result.reason = 'wsus_not_ready'
+        $Result.detail = (Get-WsusSettings).state
+        return
+    }
+    $settings = Get-WsusSettings
+    $text = Get-Saved $Folder $earlier $Parameters $settings $Result
+    if ($text -eq '') {
+        return
+    }
+    $numbers = @(Get-Numbers $kept '.record')
+    $number = 1
+    if ($numbers.Length -gt 0) {
+        $number = $numbers[-1] + 1
+    }
+    Add-KeptFile $kept $number '.record' $text
+    $Result.record = [string] $number
+    try {
+        [void] (Add-State $Folder 'saved' @{ record = $number; approvals = $Result.approvals })
+        Reset-Updates $Folder $kept $number $Parameters $settings $Result
+    }
+    catch {
+        $Result.reason = 'broken'
+        $Result.detail = [string] $_.Exception.Message
+    }
+    finally {
+        $record = @{ replica = (ConvertTo-OneLine $settings.replica); automatic = (ConvertTo-OneLine $settings.automatic) }
+        $trouble = Restore-Settings $Folder $record $Parameters.ready_seconds
+        if ($trouble -eq '') {
+            Close-Record $kept $number
+            Add-Quietly $Folder 'restored' $record
+        }
+        else {
+            $Result.reason = 'not_restored'
+            $Result.detail = $trouble
+        }
+    }
+}
+
+$folder = Get-ScriptFolder ([string] $MyInvocation.MyCommand.Path)
+$identity = Get-SessionIdentity
+# The first state is the token: a task that fires a second time, or too late, ends here.
+if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {
+    return
+}
+
+$result = @{
+    reason = 'broken'
+    detail = ''
+    record = ''
+    approvals = ''
+    treated = '0'
+    wsus_logged = $false
+    event_logged = $false
+}
+$Parameters = $null
+try {
+    $Parameters = Read-Parameters ($folder + '\parameters.xml')
+    [void] (Invoke-Reset $folder $Parameters $result)
+}
+catch {
+    $result.detail = [string] $_.Exception.Message
+}
+if ($null -ne $Parameters) {
+    $text = $Parameters.audit + '; result: ' + $result.reason + '; updates reset: ' + $result.treated +
+        '; approvals saved: ' + $result.approvals + '; ' + $result.detail
+    $result.wsus_logged = Write-WsusLog ('wsusfix: ' + (ConvertTo-OneLine $text))
+    $result.event_logged = Write-ApplicationLog $Parameters.event_source $text ($result.reason -cne 'done')
+}
+Add-End $folder $result
