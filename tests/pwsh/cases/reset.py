@@ -23,6 +23,11 @@ def _replica(stage: Stage, **options: Any) -> Host:
     return _rtm(stage, replica=True, upstream="wsus-top", **options)
 
 
+def state_of(host: Host) -> list[tuple[str, bool, int]]:
+    """What a reset changes."""
+    return [(update.id, update.declined, len(update.approvals)) for update in host.updates]
+
+
 def _kept(host: Host, name: str, text: str) -> None:
     host.files.make_folder(host.kept_path, CLOSED)
     host.files.create(f"{host.kept_path}\\{name}", text.encode())
@@ -195,9 +200,21 @@ def _(stage: Stage) -> dict[str, Any]:
 @case("reset_approvals", "a synchronisation that ends", "done")
 def _(stage: Stage) -> dict[str, Any]:
     host = _rtm(stage)
-    host.synchronizing(0.3)
-    answer = stage.reset(host, ready_seconds=100_000)
-    assert "waiting_for_wsus" in answer["phases"]
+    host.synchronizing(3600)
+    windows = hasty(host)
+    windows.wait_seconds = lambda seconds: host.update_service.restarted()  # type: ignore[method-assign]
+    answer = stage.reset(host, windows=windows)
+    assert answer["phases"].startswith("started waiting_for_wsus saved ")
+    return answer
+
+
+@case("reset_approvals", "the maintenance window is over", "window_over")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    before = state_of(host)
+    answer = stage.reset(host, not_after="2008-07-15T10:00:00Z")
+    assert answer["phases"] == "started finished"
+    assert state_of(host) == before
     return answer
 
 
