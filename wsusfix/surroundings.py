@@ -6,6 +6,7 @@ server said it; whether an upgrade may be begun on it is decided in ``plan``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -166,7 +167,7 @@ def database_server(facts: HostFacts) -> str:
         case DatabasePlace.EMBEDDED:
             return f"np:{advisory.EMBEDDED_PIPE}"
         case DatabasePlace.LOCAL:
-            return database.server.replace("%computername%", ".")
+            return re.sub("%computername%", ".", database.server, flags=re.IGNORECASE)
         case DatabasePlace.REMOTE | DatabasePlace.UNKNOWN:
             return ""
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final
 
 from wsusfix import scripts
 from wsusfix.apply.backup import BackUpWork
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from wsusfix.remote.session import Session
 
 __all__ = ["apply"]
+
+#: Clocks that differ by more are worth a note.
+_CLOCKS_APART: Final = timedelta(minutes=5)
 
 
 def apply(
@@ -137,6 +141,7 @@ class _Road:
                 phase="apply",
             )
         told = _Told(after=before)
+        self._compare_clocks(before)
         if first is None and before.staging.leftovers:
             # Setup's logs come back before anything is cleaned up, whoever has run it.
             told.logs_kept = self._kept(before, told)
@@ -177,6 +182,14 @@ class _Road:
         """Whether it is the job that the plan said would be joined, and has ended since."""
         planned = self._plan.diagnosis.facts.job
         return planned is not None and planned.active and planned.job_id == job.job_id
+
+    def _compare_clocks(self, before: HostFacts) -> None:
+        """Note a server's clock that is wrong where a maintenance window is kept by it."""
+        wrong = before.clock - datetime.now(timezone.utc)
+        if (self._plan.not_before or self._plan.not_after) and abs(wrong) > _CLOCKS_APART:
+            note = f"the server's clock differs by {wrong.total_seconds() / 60:+.0f} min, and its window is kept by it"
+            self._site.notes.append(note)
+            self._site.tell(Note(self._site.host, "apply", note))
 
     def _stop(
         self,
@@ -234,7 +247,7 @@ class _Road:
         if joined is None and (why := work.reached(before)):
             told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))
             return
-        job = self._follow(joined.job_id if joined is not None else self._start(work, before), before)
+        job = self._follow(joined.job_id if joined is not None else self._start(work, before), work, before)
         left = None if work.settles_first else self._collected(job)
         self._site.tell(PhaseBegun(self._site.host, "verify"))
         told.after, told.verification = work.settle(job, before)
@@ -273,13 +286,13 @@ class _Road:
             site.tell(Note(site.host, "job", "another controller was quicker: joining its job"))
         return started.job_id
 
-    def _follow(self, job_id: str, before: HostFacts) -> Job:
+    def _follow(self, job_id: str, work: Work[Any], before: HostFacts) -> Job:
         """Wait for the job's end.  One that does not begin in time is given up for good, so that it never does."""
         site = self._site
-        job = site.follow(job_id, before)
+        job = site.follow(job_id, before, work.patience)
         if job.status is JobStatus.NEVER_STARTED and not self._give_up():
             # It began in the last moment.
-            job = site.follow(job_id, before)
+            job = site.follow(job_id, before, work.patience)
         return job
 
     def _give_up(self) -> bool:

@@ -25,6 +25,11 @@ class BackUpWork(Work[BackUpDatabase]):
 
     kind = BACK_UP_DATABASE.name
 
+    @property
+    def patience(self) -> float:
+        """Backing up and reading back may each take their time."""
+        return self.site.timeouts.job + 2 * self.site.timeouts.backup
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Say which database is backed up where."""
         return {

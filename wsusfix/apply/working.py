@@ -158,9 +158,9 @@ class Site:
         asked = f"asked by {session.account} ({session.sid}, {session.authentication}); plan {self.plan.digest}"
         return f"{asked}; {more}" if more else asked
 
-    def follow(self, job_id: str, before: HostFacts) -> Job:
+    def follow(self, job_id: str, before: HostFacts, seconds: float | None = None) -> Job:
         """Wait for a job's end; the time until its maintenance window opens comes on top of what it may take."""
-        patience = self.timeouts.job + self.seconds_to_window(before)
+        patience = (self.timeouts.job if seconds is None else seconds) + self.seconds_to_window(before)
         return jobs.follow(self.session, job_id, self.timeouts, self.tell, patience=patience)
 
     def run_job(self, kind: str, parameters: Mapping[str, Any], before: HostFacts) -> Job:
@@ -283,6 +283,11 @@ class Work(abc.ABC, Generic[S]):
     def reached(self, facts: HostFacts) -> str:
         """Say why the step needs nothing any more, ``""`` when it is to be done.  Asked before it would be begun."""
         return ""
+
+    @property
+    def patience(self) -> float:
+        """How long the job may take, in seconds; it goes on by itself all the same."""
+        return self.site.timeouts.job
 
     @abc.abstractmethod
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:

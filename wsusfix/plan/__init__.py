@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -141,6 +141,14 @@ class Plan(Presentable):
         text = json.dumps([self.host, plain(self.steps), plain(self.basis), plain(window)], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
+    def _window(self) -> Iterator[str]:
+        """Say when a job may begin; the jobs themselves see to it, wherever the controller is."""
+        clock = "by the server's own clock"
+        if self.not_before is not None:
+            yield f"nothing begins before {self.not_before:%Y-%m-%d %H:%M} UTC, {clock}"
+        if self.not_after is not None:
+            yield f"nothing begins after {self.not_after:%Y-%m-%d %H:%M} UTC, {clock}"
+
     def _extra(self) -> Mapping[str, object]:
         return {"irreversible": self.irreversible, "digest": self.digest, "verdict": self.diagnosis.verdict}
 
@@ -158,6 +166,8 @@ class Plan(Presentable):
         for number, step in enumerate(self.steps, 1):
             first, *rest = str(step).splitlines()
             lines += [f"  {number}. {first}", *(f"   {line}" for line in rest)]
+        if self.steps:
+            lines += [f"  {line}" for line in self._window()]
         if self.proof:
             lines.append(f"  then verify: {self.proof}")
         lines += [f"  warning: {warning}" for warning in self.warnings]
@@ -198,7 +208,11 @@ def plan(
     nothing = ""
     match diagnosis.verdict:
         case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
-            way = Way(steps=start_services(facts), warnings=tuple(leftover_warnings(facts)))
+            way = Way(
+                steps=start_services(facts),
+                warnings=(*leftover_warnings(facts), *upgrade.no_way_warnings(facts, options)),
+                proof="the services that ran before run again" if start_services(facts) else "",
+            )
             if not way.steps:
                 nothing = diagnosis.why
         case Verdict.UNKNOWN:

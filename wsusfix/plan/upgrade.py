@@ -14,7 +14,7 @@ from typing import Final
 from packaging.version import Version
 
 from wsusfix import advisory
-from wsusfix.advisory import Architecture, Upgrade
+from wsusfix.advisory import Architecture, Product, Upgrade
 from wsusfix.diagnosis import Diagnosis
 from wsusfix.facts import DatabasePlace, HostFacts
 from wsusfix.options import NO_UPSTREAM, Options
@@ -34,7 +34,7 @@ from wsusfix.scripts.contracts import (
 )
 from wsusfix.surroundings import DatabaseState, Surroundings, database_server
 
-__all__ = ["CheckPrerequisites", "UpgradeServicePack", "target_of", "way"]
+__all__ = ["CheckPrerequisites", "UpgradeServicePack", "no_way_warnings", "target_of", "way"]
 
 #: The kinds of jobs on this road; one that runs is joined.
 _KINDS: Final = (
@@ -141,6 +141,13 @@ class UpgradeServicePack(Presentable):
                 "restore the database",
             ]
         )
+
+
+def no_way_warnings(facts: HostFacts, options: Options) -> Iterator[str]:
+    """Say where an upgrade was asked for that nobody offers."""
+    old = facts.wsus.product is Product.WSUS_2 or facts.wsus.wsus2_product
+    if options.rtm == "upgrade" and old and facts.os.architecture is not Architecture.X86:
+        yield "from WSUS 2.0 on 64-bit Windows there is no upgrade to 3.0: it has to be installed anew"
 
 
 def target_of(package: Package, options: Options) -> Upgrade | None:

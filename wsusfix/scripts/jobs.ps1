@@ -334,8 +334,10 @@ function Wait-Window {
             [void] (Add-State $Folder 'waiting_for_window' @{ until = $Parameters.not_before })
             $silent = 0
         }
-        $pause = [System.Math]::Min($left, 20)
-        Wait-Seconds $pause
+        if ($left -gt 20) {
+            $left = 20
+        }
+        Wait-Seconds $left
         $silent += 20
     }
     return (Test-WindowOpen $Parameters)

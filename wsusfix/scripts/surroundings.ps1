@@ -78,11 +78,17 @@ foreach ($path in $answer.database_files.Split("`n")) {
     }
 }
 foreach ($path in $paths) {
-    $state = 'plain'
-    if (Test-Compressed $path) {
-        $state = 'compressed'
+    # A path on the network has no drive here.
+    try {
+        $state = 'plain'
+        if (Test-Compressed $path) {
+            $state = 'compressed'
+        }
+        $lines += (Get-FreeSpace $path) + ' ' + $state + ' ' + $path
     }
-    $lines += (Get-FreeSpace $path) + ' ' + $state + ' ' + $path
+    catch {
+        continue
+    }
 }
 $answer.drives = $lines -join "`n"
 

@@ -146,7 +146,8 @@ def _(stage: Stage) -> dict[str, Any]:
 
 @case("surroundings", "an ordinary server")
 def _(stage: Stage) -> dict[str, Any]:
-    answer = around(stage, rtm(stage))
+    answer = around(stage, rtm(stage), paths=["\\\\files\\wsus", "C:\\WSUS"])
+    assert len(answer["drives"].split("\n")) == 2
     assert (answer["connections"], answer["upstream"], answer["backups"]) == ("", "", "")
     assert (answer["services"], answer["database_size"]) == ("wsusservice\nw3svc\nwas", "400000000")
     assert not [key for key in answer if key.endswith("_trouble") and answer[key]]
@@ -271,6 +272,14 @@ def _(stage: Stage) -> dict[str, Any]:
     assert inner is not None
     assert inner.writers == CLOSED.writers | {"S-1-5-20"}
     assert not host.event_log[0].failed
+    return last
+
+
+@case("back_up_database", "a database on SQL Server of this machine", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage, database="local")
+    last = back_up(stage, host, server="WSUS0")
+    assert host.backups[0].path == last["path"]
     return last
 
 

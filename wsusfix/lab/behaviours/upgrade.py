@@ -72,11 +72,17 @@ def surroundings(windows: SimulatedWindows, parameters: Parameters, chunks: Iter
     except WindowsError_ as error:
         answer["sites_trouble"] = cut_text(error.message)
     paths = [*parameters["paths"], *filter(None, answer["database_files"].split("\n"))]
-    answer["drives"] = "\n".join(
-        f"{windows.get_free_space(path)} {'compressed' if windows.test_compressed(path) else 'plain'} {path}"
-        for path in paths
-    )
+    answer["drives"] = "\n".join(line for path in paths if (line := _drive(windows, path)))
     return {**answer, "backups": _backups(windows, parameters)}
+
+
+def _drive(windows: SimulatedWindows, path: str) -> str:
+    """What matters of a path's drive; ``""`` for one on the network."""
+    try:
+        state = "compressed" if windows.test_compressed(path) else "plain"
+        return f"{windows.get_free_space(path)} {state} {path}"
+    except WindowsError_:
+        return ""
 
 
 def _database(windows: SimulatedWindows, parameters: Parameters) -> Answer:

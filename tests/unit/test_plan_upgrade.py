@@ -1,0 +1,328 @@
+"""The plan of an upgrade: each thing that stands in its way blocks by itself, and nothing is planned that cannot go."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import wsusfix.plan
+from tests import builders
+from wsusfix import advisory
+from wsusfix.advisory import Architecture
+from wsusfix.errors import AnswerError
+from wsusfix.options import UPGRADE_TARGETS, Options, Timeouts
+from wsusfix.package import PackageKind
+from wsusfix.plan import Plan, plan
+from wsusfix.scripts.contracts import SURROUNDINGS, ContractError
+from wsusfix.surroundings import database_server, parse, probe_parameters
+
+#: What stands in the way of an upgrade, and how a plan says so.
+OBSTACLES: Final = {
+    "restart": r"a restart of the server is pending",
+    "neighbour": r"stands on this WSUS$",
+    "moved": r"WmsdeInstalled is still 1",
+    "remote": r"the database is on another server",
+    "nowhere": r"nobody knows where the database is",
+    "not looked": r"surroundings were not looked at",
+    "silent": r"the database does not answer",
+    "no sysadmin": r"is no sysadmin",
+    "room for a backup": r"needed for a backup",
+    "renamed": r"the computer was renamed",
+    "triggers": r"nested triggers turned off",
+    "connected": r"others are connected to the database",
+    "front ends": r"several front ends share the database",
+    "sites": r"the sites of IIS cannot be told",
+    "upstream unasked": r"nobody knows whether there is an upstream server",
+    "upstream unknown": r"the version of the upstream server .* is unknown",
+    "upstream denied": r"though upstream_version says that there is none",
+    "upstream older": r"older than WSUS",
+    "staging": r"free for staging",
+    "system drive": r"on the system drive, 1\.1 GB needed by setup",
+    "database drive": r"on the drive of",
+    "compressed": r"lies compressed",
+    "no setup": r"no WSUS setup was given",
+    "no program": r"is not WSUS setup",
+    "processor": r"is for x86, the server is x64|is for another, the server is|is for x64, the server is",
+    "hash": r"not the pinned one",
+    "nameless": r"does not say that it is WSUS setup",
+    "no target": r"does not say which service pack it brings",
+    "other target": r"says that it brings WSUS",
+    "system": r"does not run on",
+    "service pack": r"has service pack",
+    "architecture": r"the processor architecture is",
+    "no update": r"and no package was given",
+    "rights": r"is not an administrator",
+    "policy": r"sets the execution policy",
+    "staging folder": r"is not closed as it must be",
+    "another job": r"a job of another kind is at work",
+    "update unfit": r"does not name KB954960",
+}
+UPGRADE: Final = Options(rtm="upgrade")
+SP2: Final[dict[str, Any]] = {"setup_of": "3.0 SP2", "file_version": "3.2.7600.226"}
+
+
+def named(made: Plan) -> set[str]:
+    """The obstacles that a blocked plan tells of; each reason is exactly one."""
+    found = set()
+    for block in made.blocked:
+        (name,) = (name for name, words in OBSTACLES.items() if re.search(words, block.reason))
+        assert block.unblock.strip()
+        found.add(name)
+    return found
+
+
+def planned(facts: dict[str, Any] | None = None, around: dict[str, Any] | None = None, **options: Any) -> Plan:
+    """Plan an upgrade, with changes to what the server says, to what is around its WSUS, and to the options."""
+    given = options.pop("given", None)
+    update = options.pop("update", None)
+    found = builders.diagnosis(**{**builders.RTM, **(facts or {})}).facts
+    return builders.upgrade_plan(
+        Options(**{"rtm": "upgrade", **options}),
+        given=given,
+        update=update,
+        surroundings=builders.around(found, **(around or {})),
+        **(facts or {}),
+    )
+
+
+BLOCKS: Final[list[tuple[str, dict[str, Any]]]] = [
+    ("restart", {"facts": {"restart_keys": "SOFTWARE\\X"}}),
+    ("neighbour", {"facts": {"neighbours": "configmgr"}}),
+    ("neighbour", {"facts": {"neighbours": "essentials"}}),
+    ("moved", {"facts": {"setup_SqlServerName": "WSUS01", "setup_WmsdeInstalled": "1"}}),
+    ("remote", {"facts": {"setup_SqlServerName": "SQL01"}}),
+    ("nowhere", {"facts": {"setup_SqlServerName": None}}),
+    ("silent", {"around": {"database_trouble": "Login failed"}}),
+    ("no sysadmin", {"around": {"sysadmin": False}}),
+    ("room for a backup", {"facts": {"system_free": "1800000000"}}),
+    ("renamed", {"around": {"own_name": "OLD\\MICROSOFT##SSEE"}}),
+    ("triggers", {"around": {"nested_triggers": False}}),
+    ("connected", {"around": {"connections": "DESK7:  Query Analyzer"}}),
+    ("front ends", {"around": {"front_ends": "a\nb"}}),
+    ("sites", {"around": {"sites_trouble": "0x80005000"}}),
+    ("upstream unasked", {"around": {"hierarchy_trouble": "not reached"}}),
+    ("upstream unknown", {"around": {"upstream": "top"}}),
+    ("upstream denied", {"around": {"upstream": "top"}, "upstream_version": "none"}),
+    ("upstream older", {"around": {"upstream": "top"}, "upstream_version": "3.0.6000.374"}),
+    ("upstream older", {"upstream_version": "3.1.6001.65", "given": builders.setup(**SP2)}),
+    ("staging", {"facts": {"staging_free": "300000000"}}),
+    ("system drive", {"facts": {"system_free": "900000000"}, "backup": False}),
+    ("database drive", {"around": {"drives": "1000 plain C:\\WSUS\\UpdateServicesDbFiles\\SUSDB.mdf"}}),
+    ("compressed", {"around": {"drives": "20000000000 compressed C:\\WSUS"}}),
+    ("no program", {"given": builders.setup(kind=PackageKind.MSI)}),
+    ("no program", {"given": builders.setup(problem="it is cut off")}),
+    ("processor", {"given": builders.setup(architecture=Architecture.X86)}),
+    ("processor", {"given": builders.setup(architecture=None)}),
+    ("hash", {"upgrade_package_sha256": "77" * 32}),
+    ("nameless", {"given": builders.setup(setup_of=None)}),
+    ("nameless", {"given": builders.setup(setup_of=None), "upgrade_target": "3.0 SP1"}),
+    ("no target", {"given": builders.setup(setup_of=None), "vouch_for_upgrade_package": True}),
+    ("no target", {"given": builders.setup(setup_of=None), "upgrade_package_sha256": "6b" * 32}),
+    ("other target", {"upgrade_target": "3.0 SP2"}),
+    ("system", {"facts": builders.SERVER_2008_R2}),
+    ("system", {"facts": builders.SERVER_2016, "given": builders.setup(**SP2)}),
+    ("service pack", {"facts": {"os_version": "5.2.3790", "os_service_pack": 0}}),
+    ("rights", {"facts": {"administrator": False}}),
+    ("policy", {"facts": {"execution_policy": "AllSigned"}}),
+    ("staging folder", {"facts": {"staging_state": "refused", "staging_detail": "staging_owner"}}),
+    ("another job", {"facts": {"job_id": "a", "job_kind": "reset_approvals", "job_status": "running"}}),
+    ("update unfit", {"update": builders.package(names_update=False)}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), BLOCKS, ids=lambda value: value if isinstance(value, str) else "")
+def test_each_thing_in_the_way_of_an_upgrade_blocks_by_itself(name: str, changes: dict[str, Any]) -> None:
+    made = planned(**changes)
+    assert named(made) == {name}
+    assert not made.steps
+
+
+def test_what_no_single_change_shows_blocks_too() -> None:
+    facts = builders.facts(**builders.RTM)
+    diagnosis = builders.diagnosis(**builders.RTM)
+    assert named(plan(diagnosis, builders.package(), UPGRADE, surroundings=builders.around())) == {"no setup"}
+    assert named(
+        plan(diagnosis, None, UPGRADE, upgrade_package=builders.setup(), surroundings=builders.around(facts))
+    ) == {"no update"}
+    assert named(plan(diagnosis, builders.package(), UPGRADE, upgrade_package=builders.setup())) == {"not looked"}
+    other = builders.setup(architecture=Architecture.IA64)
+    unfit = planned({"architecture": "ia64"}, given=other, update=builders.package(architecture=None))
+    assert named(unfit) == {"architecture"}
+
+
+def test_every_obstacle_of_the_road_has_its_line_and_every_line_is_tried() -> None:
+    folder = Path(wsusfix.plan.__file__).parent
+    text = "".join((folder / f"{name}.py").read_text(encoding="utf-8") for name in ("upgrade", "backup"))
+    # Some of the reasons are those of what all roads share, and "the update is unfit" stands for those of its own.
+    shared = {"rights", "policy", "staging folder", "another job", "update unfit"}
+    assert text.count("yield Blocked(") == len(set(OBSTACLES) - shared)
+    tried = {name for name, _ in BLOCKS} | {"no setup", "no update", "not looked", "architecture"}
+    assert tried == set(OBSTACLES)
+
+
+def test_all_that_stands_in_the_way_is_told_at_once() -> None:
+    made = planned(
+        {"neighbours": "configmgr", "restart_keys": "X"},
+        {"nested_triggers": False, "upstream": "top", "front_ends": "a\nb"},
+    )
+    assert named(made) == {"neighbour", "restart", "triggers", "upstream unknown", "front ends"}
+
+
+def test_microsofts_order_is_printed_where_several_front_ends_share_a_database() -> None:
+    for made in (planned(around={"front_ends": "a\nb"}), planned({"setup_SqlServerName": "SQL01"})):
+        told = str(made)
+        for number, text in enumerate(advisory.FRONT_ENDS_UPGRADE, 1):
+            assert f"({number}) {text}" in told
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"facts": {"neighbours": "configmgr"}, "upgrade_beside_others": True},
+        {"around": {"upstream": "top"}, "upstream_version": "3.2.7600.226"},
+        {"around": {"hierarchy_trouble": "not reached"}, "upstream_version": "none"},
+        {"facts": {"system_free": "1800000000"}, "backup": False},
+        {"given": builders.setup(setup_of=None), "vouch_for_upgrade_package": True, "upgrade_target": "3.0 SP1"},
+        {"given": builders.setup(setup_of=None), "upgrade_package_sha256": "6b" * 32, "upgrade_target": "3.0 SP1"},
+        {"given": builders.setup(architecture=Architecture.X86), "vouch_for_upgrade_package": True},
+        {"facts": builders.SERVER_2008_R2, "given": builders.setup(**SP2)},
+        {"facts": {"setup_SqlServerName": "WSUS01", "setup_WmsdeInstalled": "0"}},
+        {"facts": {"setup_WmsdeInstalled": "1"}},
+    ],
+)
+def test_what_the_operator_says_or_the_server_is_like_unblocks_it(changes: dict[str, Any]) -> None:
+    made = planned(**changes)
+    assert not made.blocked, str(made)
+    assert made.irreversible
+
+
+def test_the_steps_come_in_their_order() -> None:
+    def names(made: Plan) -> list[str]:
+        return [step.name for step in made.steps]
+
+    assert names(planned()) == ["CheckPrerequisites", "BackUpDatabase", "UpgradeServicePack", "InstallUpdate"]
+    assert names(planned(backup=False, given=builders.setup(**SP2))) == ["CheckPrerequisites", "UpgradeServicePack"]
+    assert names(planned(reboot="if-needed", given=builders.setup(**SP2))) == [
+        "CheckPrerequisites",
+        "BackUpDatabase",
+        "UpgradeServicePack",
+        "Restart",
+    ]
+
+
+def test_the_plan_names_what_stops_and_when_nothing_may_begin() -> None:
+    night = datetime(2008, 9, 6, 22, 0, tzinfo=timezone.utc)
+    made = planned(not_before=night, not_after=night.replace(hour=23))
+    told = str(made)
+    assert "services wsusservice, w3svc, was" in told
+    assert "sites Default Web Site\n" in told
+    assert "nothing begins before 2008-09-06 22:00 UTC, by the server's own clock" in told
+    assert "nothing begins after 2008-09-06 23:00 UTC" in told
+    assert made.digest != planned().digest
+    data = made.to_dict()
+    assert json.loads(json.dumps(data)) == data
+
+
+def test_an_unverifiable_signature_is_accepted_of_the_package_that_is_pinned_and_of_no_other() -> None:
+    made = planned(upgrade_package_sha256="6b" * 32, accept_unverifiable_signature=True)
+    accepted = {step.name: getattr(step, "accept_unverifiable_signature", None) for step in made.steps}
+    assert accepted["UpgradeServicePack"] is accepted["CheckPrerequisites"] is True
+    assert accepted["InstallUpdate"] is False
+
+
+def test_an_upgrade_is_nobodys_way_unless_it_is_asked_for() -> None:
+    made = plan(builders.diagnosis(**builders.RTM), builders.package(), Options(), upgrade_package=builders.setup())
+    assert "UpgradeServicePack" not in [step.name for step in made.steps]
+
+
+def test_a_backup_before_the_update_on_sp1_is_made_only_where_it_can_be() -> None:
+    facts = builders.facts()
+    options = Options(backup=True)
+    good = plan(builders.diagnosis(), builders.package(), options, surroundings=builders.around(facts))
+    assert [step.name for step in good.steps] == ["BackUpDatabase", "InstallUpdate"]
+    bad = plan(
+        builders.diagnosis(),
+        builders.package(),
+        options,
+        surroundings=builders.around(facts, database_trouble="Login failed"),
+    )
+    assert named(bad) == {"silent"}
+
+
+def test_what_a_cut_off_upgrade_had_stopped_is_started_first_of_all() -> None:
+    job: dict[str, Any] = {"job_id": "a", "job_kind": "upgrade", "job_status": "interrupted", "job_phase": "installing"}
+    assert [step.name for step in planned(job).steps] == ["StartServices"]
+    sp1 = builders.plan(**job)
+    assert [step.name for step in sp1.steps] == ["StartServices", "InstallUpdate"]
+    sp2 = builders.plan(**builders.SP2, **job)
+    assert [step.name for step in sp2.steps] == ["StartServices"]
+    # Before anything was stopped there is nothing to start.
+    assert planned({**job, "job_phase": "checking_package"}).steps[0].name == "CheckPrerequisites"
+    gone = builders.plan(**builders.ABSENT, **job)
+    assert "has removed it" in gone.blocked[0].reason
+
+
+def test_from_wsus_2_on_64_bit_windows_no_upgrade_is_offered() -> None:
+    made = plan(builders.diagnosis(**builders.WSUS_2), None, UPGRADE)
+    assert made.nothing
+    assert any("there is no upgrade" in warning for warning in made.warnings)
+    on_x86 = plan(builders.diagnosis(**builders.WSUS_2, architecture="x86"), None, UPGRADE)
+    assert not any("there is no upgrade" in warning for warning in on_x86.warnings)
+
+
+def test_the_targets_that_can_be_named_are_those_that_are_known() -> None:
+    assert set(UPGRADE_TARGETS) == set(advisory.UPGRADES)
+
+
+# --- the look around --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("server", "reached_by"),
+    [
+        ("%computername%\\MICROSOFT##SSEE", r"np:\\.\pipe\mssql$microsoft##ssee\sql\query"),
+        ("WSUS01\\SQL", "WSUS01\\SQL"),
+        ("%ComputerName%", "."),
+        ("SQL01", ""),
+        (None, ""),
+    ],
+)
+def test_the_embedded_database_is_reached_by_its_pipe_and_a_remote_one_not_at_all(
+    server: str | None, reached_by: str
+) -> None:
+    assert database_server(builders.facts(setup_SqlServerName=server)) == reached_by
+
+
+def test_the_parameters_of_the_look_are_those_of_its_contract() -> None:
+
+    for changes in (builders.RTM, builders.ABSENT, {"setup_ContentDir": "D:\\WSUS"}):
+        SURROUNDINGS.check_parameters(probe_parameters(builders.facts(**changes), Timeouts()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"database_size": "-1"},
+        {"database_size": "many"},
+        {"drives": "much plain C:\\"},
+        {"drives": "1" * 40 + " plain C:\\"},
+        {"clock": "yesterday"},
+    ],
+)
+def test_surroundings_that_no_server_can_have_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(AnswerError):
+        builders.around(**changes)
+
+
+def test_a_hostile_answer_cannot_act_on_a_terminal() -> None:
+    hostile = "<b>\x1b[2J\u202e" + "x" * 3000
+    told: dict[str, Any] = dict.fromkeys(("own_name", "upstream", "connections", "sites_trouble", "services"), hostile)
+    around = builders.around(**told)
+    assert all(line.isprintable() for line in str(around).split("\n"))
+    with pytest.raises(ContractError):
+        parse(builders.facts(), SURROUNDINGS.read(builders.around_answer(own_name="x" * 5000)))
