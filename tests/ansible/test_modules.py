@@ -145,3 +145,15 @@ def test_every_option_of_the_upgrade_reaches_the_plan(estate: Lab, ask: Asked) -
     assert told["changed"] is True
     assert "UpgradeServicePack" in told["diff"]["after"]
     assert host.jobs == ()
+
+
+def test_a_server_that_is_worked_around_is_verified_and_still_has_the_fault(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("reset", wsus="3.0 RTM")
+    told = ask(server=host, consent=True)
+    assert "failed" not in told, told["msg"]
+    assert (told["changed"], told["worked_around"], told["verdict"]) == (True, True, "exposed_rtm")
+    assert "worked around" not in told["diff"]["before"]
+    assert "worked around: yes" in told["diff"]["after"]
+    proof = ask(server=host, state="verified")
+    assert (proof["worked_around"], proof["verification"]["ok"]) == (True, True)
+    assert ask(server=host, consent=True)["changed"] is False

@@ -199,6 +199,18 @@ options:
     description:
       - No job begins to work, and no restart is begun, later.
     type: str
+  workaround:
+    description:
+      - On WSUS 3.0 SP1 without a package, reset the approvals of the update for the time being; on 3.0 without a
+        service pack that is done anyway, unless O(rtm=upgrade).
+    type: bool
+    default: false
+  update_ids:
+    description:
+      - IDs of the updates whose approvals are reset, where the title does not name them (a server without English
+        titles); what is named here is treated, and nothing else.
+    type: list
+    elements: str
   logs:
     description:
       - Whether to search the server's own logs for whether the fault was observed. What is done does not depend on it.

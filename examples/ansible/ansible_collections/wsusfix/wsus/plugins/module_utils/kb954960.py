@@ -81,6 +81,8 @@ OPTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "reboot": {"type": "str", "choices": ["never", "if-needed"], "default": "never"},
     "not_before": {"type": "str"},
     "not_after": {"type": "str"},
+    "workaround": {"type": "bool", "default": False},
+    "update_ids": {"type": "list", "elements": "str"},
 }
 #: Points in time, written as ISO 8601 has them.
 MOMENTS = ("not_before", "not_after")
@@ -116,6 +118,7 @@ class Told:
         self.values.update(
             verdict=diagnosis.verdict.value,
             exposed=diagnosis.exposed,
+            worked_around=diagnosis.worked_around,
             observed=diagnosis.observed.value,
             restart_pending=diagnosis.facts.restart.concerns(diagnosis.facts.wsus.dll_path),
             diagnosis=diagnosis.to_dict(),

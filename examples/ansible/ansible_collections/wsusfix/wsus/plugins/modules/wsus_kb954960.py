@@ -14,6 +14,8 @@ description:
     account, and proves by the DLL's file version that the server is without the fault.
   - Running it again is always safe. A job that runs is joined, never started twice; a server that needs nothing is left
     alone.
+  - On WSUS 3.0 without a service pack it resets the approvals of the update (the documented workaround), or upgrades it
+    with O(rtm=upgrade).
   - A plan that is blocked fails the task and says what would unblock it; nothing is changed then.
 extends_documentation_fragment:
   - wsusfix.wsus.kb954960
@@ -89,6 +91,13 @@ exposed:
   returned: when a plan was made
   type: bool
   sample: true
+worked_around:
+  description:
+    - Whether the approvals of the update are known to have been reset; null when that is unknown. The fault is still in
+      the product then, so that C(verdict) stays V(exposed_rtm).
+  returned: when it was reached
+  type: bool
+  sample: null
 observed:
   description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
   returned: when a plan was made
@@ -198,7 +207,12 @@ def main() -> None:
 def verified(told: Told, server: wsusfix.WsusServer) -> None:
     """Fail unless the server is proved to be without the fault."""
     proof = server.verify()
-    told.values.update(verdict=proof.verdict, restart_pending=proof.restart_pending, verification=proof.to_dict())
+    told.values.update(
+        verdict=proof.verdict,
+        worked_around=proof.worked_around,
+        restart_pending=proof.restart_pending,
+        verification=proof.to_dict(),
+    )
     if not proof.ok:
         told.fail(f"not without the fault: {proof}")
 
@@ -233,6 +247,7 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         changed=outcome.changed,
         restart_pending=outcome.restart_pending,
         verdict=outcome.verdict,
+        worked_around=None if outcome.verification is None else outcome.verification.worked_around,
         outcome={**outcome.to_dict(), "text": str(outcome)},
         verification=None if outcome.verification is None else outcome.verification.to_dict(),
         events=events,
@@ -256,7 +271,8 @@ def difference(old: str, new: str) -> dict[str, str]:
 
 def before(plan: wsusfix.Plan) -> str:
     """Tell the server as the plan found it."""
-    return state(plan.diagnosis.verdict.value, plan.diagnosis.facts.wsus.dll_version)
+    diagnosis = plan.diagnosis
+    return state(diagnosis.verdict.value, diagnosis.facts.wsus.dll_version, diagnosis.worked_around)
 
 
 def planned(plan: wsusfix.Plan) -> str:
@@ -269,12 +285,14 @@ def planned(plan: wsusfix.Plan) -> str:
 
 def after(outcome: wsusfix.Outcome) -> str:
     """Tell the server as it is left."""
-    return state(outcome.verdict, outcome.after) + ("a restart is pending\n" if outcome.restart_pending else "")
+    around = outcome.verification.worked_around if outcome.verification is not None else None
+    return state(outcome.verdict, outcome.after, around) + ("a restart is pending\n" if outcome.restart_pending else "")
 
 
-def state(verdict: str, dll: object) -> str:
+def state(verdict: str, dll: object, worked_around: bool | None) -> str:
     """Tell a server's state in lines that differ when it differs."""
-    return f"verdict: {verdict}\nDLL: {dll if dll is not None else 'none'}\n"
+    around = "worked around: yes\n" if worked_around else ""
+    return f"verdict: {verdict}\nDLL: {dll if dll is not None else 'none'}\n{around}"
 
 
 if __name__ == "__main__":

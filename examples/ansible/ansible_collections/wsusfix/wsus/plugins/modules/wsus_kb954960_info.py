@@ -58,6 +58,13 @@ exposed:
   returned: when it was reached
   type: bool
   sample: true
+worked_around:
+  description:
+    - Whether the approvals of the update are known to have been reset; null when that is unknown. The fault is still in
+      the product then, so that C(verdict) stays V(exposed_rtm).
+  returned: when it was reached
+  type: bool
+  sample: null
 observed:
   description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
   returned: when it was reached
