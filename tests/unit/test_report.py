@@ -95,6 +95,9 @@ def test_the_page_shows_before_and_after_side_by_side() -> None:
     page = report.html(run())
     assert "<tr><td>verdict</td><td>exposed_sp1</td><td>fixed</td></tr>" in page
     assert "<tr><td>file version of the proof DLL</td><td>3.1.6001.65</td><td>3.1.6001.66</td></tr>" in page
+    around = dataclasses.replace(builders.verification(), worked_around=True)
+    page = report.html(run(HostResult("wsus01", diagnosis=builders.diagnosis(), verification=around)))
+    assert "<tr><td>the fault is worked around</td><td>not known</td><td>yes</td></tr>" in page
 
 
 def test_the_page_names_the_hash_of_the_data_as_it_is_written() -> None:

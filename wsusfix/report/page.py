@@ -99,13 +99,20 @@ class _Page:
             known.verdict.value if known is not None else "",
             _shown(outcome.before if outcome is not None else facts.wsus.dll_version if facts is not None else None),
             _yes(facts.restart.concerns(facts.wsus.dll_path)) if facts is not None else "",
+            _around(known.worked_around) if known is not None else "",
         )
         after = (
             checked.verdict if checked is not None else "",
             _shown(checked.found) if checked is not None else "",
             _yes(checked.restart_pending) if checked is not None else "",
+            _around(checked.worked_around) if checked is not None else "",
         )
-        names = ("verdict", "file version of the proof DLL", "the DLL waits for a restart")
+        names = (
+            "verdict",
+            "file version of the proof DLL",
+            "the DLL waits for a restart",
+            "the fault is worked around",
+        )
         return self.table(("", "before", "after"), list(zip(names, before, after, strict=True)))
 
     def outcome(self, outcome: Outcome) -> str:
@@ -205,6 +212,11 @@ def _shown(value: object) -> str:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _around(value: bool | None) -> str:
+    """Tell whether approvals were reset; where that is no question, nothing is known of it either."""
+    return "not known" if value is None else _yes(value)
 
 
 def _plain(value: object) -> str:
