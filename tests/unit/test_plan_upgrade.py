@@ -265,6 +265,8 @@ def test_what_a_cut_off_upgrade_had_stopped_is_started_first_of_all() -> None:
     assert planned({**job, "job_phase": "checking_package"}).steps[0].name == "CheckPrerequisites"
     gone = builders.plan(**builders.ABSENT, **job)
     assert "has removed it" in gone.blocked[0].reason
+    assert "RESTORE DATABASE" in gone.blocked[0].unblock
+    assert "wsusfix-backup" in gone.blocked[0].unblock
 
 
 def test_from_wsus_2_on_64_bit_windows_no_upgrade_is_offered() -> None:

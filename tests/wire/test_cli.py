@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from wsusfix import cli
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
+from wsusfix.options import Options
 
 STATES = [
     (None, "not_a_server", 0),
@@ -182,3 +185,45 @@ def test_missing_credentials_are_refused_before_anything_is_sent(lab: Lab, capsy
     assert main(["diagnose", str(host.connection["host"]), "--port", str(host.connection["port"])]) == 2
     assert "WSUSFIX_PASSWORD" in capsys.readouterr().out
     assert host.request_count == 0
+
+
+def test_every_option_has_its_flag() -> None:
+    words = {
+        "package": "u.exe",
+        "package_sha256": "5a" * 32,
+        "package_arguments": "/q",
+        "vouch_for_package": None,
+        "accept_unverifiable_signature": None,
+        "rtm": "upgrade",
+        "upgrade_package": "s.exe",
+        "upgrade_package_sha256": "6b" * 32,
+        "upgrade_target": "3.0 SP2",
+        "vouch_for_upgrade_package": None,
+        "upstream_version": "none",
+        "upgrade_beside_others": None,
+        "backup": None,
+        "reboot": "if-needed",
+        "not_before": "2008-09-06T22:00Z",
+        "not_after": "2008-09-07T02:00+02:00",
+        "workaround": None,
+        "update_ids": "954960ab-0000-4000-8000-000000000001",
+    }
+    assert set(words) == {item.name for item in fields(Options)}
+    arguments = ["plan", "wsus01"]
+    for name, value in words.items():
+        # The ids of updates are given one by one, each by a flag of its own.
+        flag = f"--{'update_id' if name == 'update_ids' else name}".replace("_", "-")
+        arguments += [flag] if value is None else [flag, value]
+    told = cli._options(cli._parser().parse_args(arguments)).to_dict()
+    assert (told.pop("not_before"), told.pop("not_after")) == ("2008-09-06T22:00:00+00:00", "2008-09-07T00:00:00+00:00")
+    for name, found in told.items():
+        wanted: object = [words[name]] if name in ("package_arguments", "update_ids") else words[name]
+        assert found == (True if wanted is None else wanted), name
+    assert cli._options(cli._parser().parse_args(["plan", "wsus01", "--no-backup"])).backup is False
+
+
+def test_a_time_that_is_none_or_knows_no_offset_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("22:00", "2008-09-06T22:00", "tomorrow"):
+        assert cli.main(["plan", "wsus01", "--not-before", text]) == cli.ExitCode.USAGE
+        told = capsys.readouterr().err
+        assert "2008, 9, 6, 22" in told or "2008-09-06T22:00+02:00" in told

@@ -268,6 +268,8 @@ def steady(lab: Lab, host: Host) -> tuple[Host, wsusfix.Options]:
 def check_cut(host: Host, chosen: wsusfix.Options, outcome: wsusfix.Outcome, phase: str) -> None:
     """What was cut off is told, what ran runs, nothing half is left, and the next run comes to the end."""
     assert "interrupted" in str(outcome)
+    if phase in STANDSTILL:
+        assert [each.kind for each in outcome.evidence] == ["upgrade", "start_services"]
     assert host.stopped_services == ("never",), str(outcome)
     assert host.wsus_version in (RTM, SP2)
     assert outcome.ok is (host.wsus_version == SP2)
@@ -406,6 +408,17 @@ def test_the_same_backup_is_made_before_the_update_on_sp1_when_asked_for(lab: La
     assert nothing_left(host)
 
 
+def test_on_sp1_too_the_server_restarts_where_it_may_and_the_road_goes_on(lab: Lab) -> None:
+    host = lab.add_server("wsus02", wsus="3.0 SP1")
+    host.install_seconds = 0.02
+    chosen = wsusfix.Options(package=lab.package(size=40_000, exit_code=3010), reboot="if-needed")
+    outcome = walk(host, chosen)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome) == [("InstallUpdate", "done"), ("Restart", "done")]
+    assert outcome.message == "restarted; fixed and verified"
+    assert host.dll_version == "3.1.6001.66"
+
+
 def test_a_window_that_is_over_keeps_every_job_from_beginning(lab: Lab, host: Host) -> None:
     past = datetime.now(timezone.utc) - timedelta(hours=1)
     outcome = walk(host, options(lab, not_after=past))
@@ -416,12 +429,18 @@ def test_a_window_that_is_over_keeps_every_job_from_beginning(lab: Lab, host: Ho
 def test_the_job_itself_waits_for_its_window(lab: Lab, host: Host) -> None:
     host.machine.pace = 1.0
     opens = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=3)
-    chosen = options(lab, "3.0 SP2", not_before=opens, not_after=opens + timedelta(hours=1), backup=False)
-    seen: list[str] = []
-    with connect(host, on_event=lambda event: seen.append(str(event))) as server:
+    chosen = options(lab, not_before=opens, not_after=opens + timedelta(hours=1), backup=False)
+    seen: list[wsusfix.Event] = []
+    with connect(host, on_event=seen.append) as server:
         outcome = server.apply(server.plan(chosen, logs=False), consent=True)
     assert outcome.ok, str(outcome)
-    assert any("the maintenance window opens at" in line for line in seen)
+    assert any("the maintenance window opens at" in str(event) for event in seen)
+    # All was sent before the window opened.
+    job = next(number for number, event in enumerate(seen) if isinstance(event, wsusfix.JobState))
+    sent = [event.name for event in seen[:job] if isinstance(event, wsusfix.UploadProgress) and not event.resumed]
+    assert set(sent) == {"WSUSSetup-x64.exe", "WSUS-KB954960-x64.exe"}
+    later = [event for event in seen[job:] if isinstance(event, wsusfix.UploadProgress)]
+    assert all(event.resumed == event.total for event in later)
     assert host.installations[0].started >= opens.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

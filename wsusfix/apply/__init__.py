@@ -25,6 +25,7 @@ from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
 from wsusfix.facts.approvals import Saved
 from wsusfix.options import Timeouts
+from wsusfix.package import Package
 from wsusfix.plan import (
     BackUpDatabase,
     Basis,
@@ -41,7 +42,7 @@ from wsusfix.plan import (
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job, Left
-from wsusfix.results import JobEvidence, Outcome, StepOutcome, StepStatus, Verification
+from wsusfix.results import DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
 from wsusfix.scripts.contracts import JobStatus, Refusal
 from wsusfix.verify import verify
 
@@ -84,6 +85,16 @@ def apply(
     if plan.irreversible and consent is not True:
         raise ConsentError("the plan cannot be undone and nobody consented to it", host=plan.host, phase="apply")
     return _Road(Site(plan, session, look, timeouts, on_event)).walk()
+
+
+def _packages(plan: Plan) -> list[Package]:
+    """The packages that the steps of a plan need, each once."""
+    found = {
+        step.package.sha256: step.package
+        for step in plan.steps
+        if isinstance(step, InstallUpdate | CheckPrerequisites | UpgradeServicePack)
+    }
+    return list(found.values())
 
 
 def _work(step: Step, site: Site) -> Work[Any]:
@@ -145,6 +156,10 @@ class _Road:
         if first is None and before.staging.leftovers:
             # Setup's logs come back before anything is cleaned up, whoever has run it.
             told.logs_kept = self._kept(before, told)
+        if first is None and self._site.seconds_to_window(before) > 0:
+            # Nothing is left to be sent when the window opens.
+            for package in _packages(self._plan):
+                self._site.upload(package)
         stop = ""
         for number, work in enumerate(works):
             if stop:
@@ -237,6 +252,9 @@ class _Road:
             return False
         left = self._site.collect(ended)
         told.evidence.append(self._site.evidence(ended, before, left))
+        if ended.value("backup"):
+            # An upgrade that nobody saw the end of: its backup stays, and whoever comes next is told.
+            self._site.backup = DatabaseBackup(path=ended.value("backup"), size=None)
         return left is not None
 
     # --- a step -----------------------------------------------------------------------------------------------------
@@ -331,7 +349,7 @@ class _Road:
             steps=tuple(told.steps),
             blocked=tuple(str(reason) for reason in self._plan.blocked),
             verification=verification,
-            evidence=tuple(told.evidence),
+            evidence=(*told.evidence, *self._site.beside),
             plan_digest=self._plan.digest,
             before=before.wsus.dll_version,
             after=told.after.wsus.dll_version,

@@ -134,6 +134,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
         except WsusFixError as error:
             self.site.notes.append(f"the services that the upgrade had stopped could not be started: {error}")
             return
+        self.site.beside.append(self.site.evidence(ended, facts, None))
         left = ended.value("not_started") or ended.value("detail")
         if ended.reason is JobReason.DONE and not left:
             self.site.notes.append("the services that the upgrade had stopped were started again")

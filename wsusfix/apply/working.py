@@ -94,6 +94,8 @@ class Site:
     #: The backup that was made on this road, and whether setup has asked for a restart.
     backup: DatabaseBackup | None = None
     restart_asked: bool = False
+    #: What is kept of jobs beside the steps.
+    beside: list[JobEvidence] = field(default_factory=list)
 
     @property
     def host(self) -> str:

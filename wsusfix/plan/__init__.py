@@ -15,6 +15,7 @@ from datetime import datetime
 
 from packaging.version import Version
 
+from wsusfix import advisory
 from wsusfix.advisory import Architecture, Product
 from wsusfix.diagnosis import Diagnosis, Verdict
 from wsusfix.facts import HostFacts
@@ -28,7 +29,7 @@ from wsusfix.plan.reset import ResetApprovals, RestoreSettings
 from wsusfix.plan.restart import Restart, StartServices, restarts, start_services
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, plain, printable
-from wsusfix.scripts.contracts import ResetState
+from wsusfix.scripts.contracts import BACKUP_NAME, UPGRADE, ResetState
 from wsusfix.surroundings import Surroundings
 
 __all__ = [
@@ -255,6 +256,16 @@ def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
                 Blocked(
                     f"the verdict is unknown: {diagnosis.why}; the service pack's DLL waits for a restart",
                     "restart the server, or say reboot='if-needed'; then run again",
+                ),
+            )
+        )
+    if facts.job is not None and facts.job.kind == UPGRADE.name and not facts.wsus.present:
+        way_back = f"install WSUS again in the version it had, then {advisory.RESTORE}"
+        return Way(
+            blocked=(
+                Blocked(
+                    f"the verdict is unknown: {diagnosis.why}",
+                    f"if its setup has removed it: {way_back}; backups lie in %windir%\\{BACKUP_NAME}",
                 ),
             )
         )

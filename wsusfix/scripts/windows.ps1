@@ -1150,10 +1150,11 @@ function Switch-Service {
             if ([string] $service.Status -eq $wanted) {
                 return ''
             }
-            if ($Run) {
+            # One that is on its way already is only waited for.
+            if ($Run -and [string] $service.Status -eq 'Stopped') {
                 $service.Start()
             }
-            else {
+            elseif (-not $Run -and [string] $service.Status -ne 'StopPending') {
                 $service.Stop()
             }
             $service.WaitForStatus($wanted, [System.TimeSpan]::FromSeconds($Seconds))
