@@ -55,6 +55,11 @@ def test_what_an_error_carries_is_what_it_has() -> None:
     assert told | {"type"} == set(wsusfix.WsusFixError("something").to_dict())
 
 
+def test_every_page_is_named_in_the_readme() -> None:
+    named = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", PAGES[0].read_text(encoding="utf-8")))
+    assert named == {page.name for page in PAGES[1:]}
+
+
 def test_every_example_is_listed() -> None:
     told = {row[0] for row in rows((DOCS / "scripts.md").read_text(encoding="utf-8"), "script")}
     assert told == {path.name for path in (ROOT / "examples").glob("*.py")}

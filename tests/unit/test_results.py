@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from IPython.lib import pretty
 from packaging.version import Version
 
@@ -190,7 +191,9 @@ def test_a_result_is_a_table_in_a_notebook(result: Presentable) -> None:
 
 @each
 def test_a_result_is_what_a_person_reads_in_ipython(result: Presentable) -> None:
-    assert pretty.pretty(result) == str(result)
+    shown, _ = DisplayFormatter().format(result)
+    assert shown["text/plain"] == str(result)
+    assert shown["text/html"] == result._repr_html_()
     assert pretty.pretty([result]) == f"[{result!r}]"
 
 
