@@ -210,3 +210,26 @@ def test_a_verification_says_what_it_found_for_people_and_programs() -> None:
 
 def test_the_same_facts_always_give_the_same_verification() -> None:
     assert verify(facts(**WAITING), facts()) == verify(facts(**WAITING), facts())
+
+
+def test_a_server_whose_wsus_is_gone_is_not_verified_though_nothing_has_the_fault() -> None:
+    found = verify(facts(**builders.ABSENT), facts(**builders.RTM))
+    assert (found.ok, found.verdict) == (False, "not_a_server")
+    assert next(check.name for check in found.checks if check.decides and not check.ok) == "WSUS is there"
+    # Who never had it misses nothing.
+    assert verify(facts(**builders.ABSENT), facts(**builders.ABSENT)).ok
+
+
+def test_after_an_upgrade_what_ran_before_must_run_again() -> None:
+    found = verify(facts(**builders.SP2, service_wsusservice="stopped"), facts(**builders.RTM))
+    assert (found.ok, found.verdict) == (False, "not_affected")
+
+
+def test_a_service_pack_whose_dll_waits_for_a_restart_is_pending_and_not_verified() -> None:
+    half = {
+        **builders.SP2,
+        "dll_version": "3.0.6000.374",
+        "restart_renames": f"\\??\\C:\\new.dll\n!\\??\\{builders.DLL}",
+    }
+    found = verify(facts(**half))
+    assert (found.ok, found.restart_pending, found.verdict) == (False, True, "unknown")

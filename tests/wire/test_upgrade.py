@@ -244,6 +244,17 @@ def test_a_service_that_nobody_consented_to_is_not_stopped(lab: Lab, host: Host)
     assert (host.stopped_services, host.installations) == ((), ())
 
 
+def test_an_upgrade_after_which_a_service_does_not_run_has_failed_and_says_which(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2")
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(lambda: host.faults.service_stuck("wsusservice"), phase="launching")
+        outcome = server.apply(plan, consent=True)
+    assert (outcome.failed, outcome.ok, host.wsus_version) == (True, False, SP2)
+    assert "upgraded to WSUS 3.0 SP2" in outcome.message
+    assert "not running again: wsusservice" in outcome.message
+
+
 def test_a_restart_that_windows_refuses_is_told(lab: Lab, host: Host) -> None:
     chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
     host.faults.restart_refused()
