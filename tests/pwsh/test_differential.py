@@ -13,14 +13,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.pwsh.shell import Failed, Shell, hasty
+from wsusfix import advisory
 from wsusfix.facts import probe_parameters
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.behaviours import BEHAVIOURS
+from wsusfix.lab.database import Connection
 from wsusfix.lab.filesystem import CLOSED, WindowsError_
 from wsusfix.lab.scheduler import SYSTEM
-from wsusfix.lab.windows import time_text
+from wsusfix.lab.windows import Site, time_text
 from wsusfix.options import Timeouts
-from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME, JobPhase
+from wsusfix.scripts.contracts import BACKUP_NAME, CONTRACTS, STAGING_NAME, TASK_NAME, JobPhase
 
 NOW: Final = 1_216_116_000.0  # 2008-07-15T10:00:00Z
 CREATED: Final = "633517128000000000"
@@ -179,6 +181,63 @@ def test_both_ways_of_answering_say_the_same_and_leave_the_same(shell: Shell, st
             assert in_powershell(shell, powershell, name, parameters) == expected, name
             assert contents(powershell) == contents(python), name
         assert powershell.tasks == python.tasks
+
+
+_around = st.fixed_dictionaries(
+    {
+        "services": st.dictionaries(_names, st.sampled_from(["running", "stopped", "start_pending"]), max_size=3),
+        "sites": st.lists(st.tuples(_names, st.booleans()), max_size=3),
+        "foreign": st.lists(st.tuples(_names, st.sampled_from(["", "4711", "x"]), _names), max_size=3),
+        "upstream": st.one_of(st.just(""), _names),
+        "front_ends": st.lists(_names, max_size=3),
+        "compressed": st.sampled_from([(), ("C:\\",), ("C:\\WSUS",)]),
+        "backups": st.dictionaries(_names, st.binary(max_size=9), max_size=3),
+        "fails": st.sampled_from(["", "", "unreachable"]),
+        "wsus": st.sampled_from(["3.0 RTM", "3.0 RTM", "console", None]),
+        "database": st.sampled_from(["embedded", "local", "remote"]),
+        "server": st.sampled_from(["", f"np:{advisory.EMBEDDED_PIPE}", "WSUS"]),
+        "os": st.sampled_from(["Windows Server 2003", "Windows Server 2008"]),
+    }
+)
+
+
+def put_around(lab: Lab, given: dict[str, Any]) -> Host:
+    """A server with these surroundings."""
+    host = lab.add_server("wsus", os=given["os"], wsus=given["wsus"], database=given["database"])
+    host.machine.now = lambda: NOW  # type: ignore[method-assign]
+    for name, status in given["services"].items():
+        host.services.setdefault(name, status)
+        host.machine.needs.setdefault(name, ("w3svc",))
+    host.sites.extend(Site(str(number), name, runs) for number, (name, runs) in enumerate(given["sites"], 2))
+    host.database.foreign.extend(Connection(*each) for each in given["foreign"])
+    host.wsus.upstream, host.wsus.front_ends = given["upstream"], given["front_ends"]
+    host.machine.compressed.update(given["compressed"])
+    if given["fails"]:
+        host.faults.backup_fails(given["fails"])
+    outer = f"{host.machine.system.windows_directory}\\{BACKUP_NAME}"
+    host.files.make_folder(outer, CLOSED)
+    for name, data in given["backups"].items():
+        host.files.create(f"{outer}\\{name}", data)
+    return host
+
+
+@FEW
+@given(given=_around)
+def test_both_ways_of_looking_around_see_the_same(shell: Shell, given: dict[str, Any]) -> None:
+    asked = {
+        "server": given["server"],
+        "database": "SUSDB",
+        "own_programs": sorted(advisory.WSUS_PROCESSES),
+        "hierarchy": True,
+        "service_roots": [advisory.WSUS_SERVICE, *advisory.IIS_SERVICES],
+        "paths": ["C:\\WSUS", "\\\\far\\away"],
+        "backup_folder": BACKUP_NAME,
+        "seconds": 30,
+    }
+    with Lab() as first, Lab() as second:
+        python, powershell = put_around(first, given), put_around(second, given)
+        expected = in_python(python, "surroundings", asked)
+        assert in_powershell(shell, powershell, "surroundings", asked) == expected
 
 
 @FEW
