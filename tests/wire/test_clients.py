@@ -15,7 +15,7 @@ from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.scripts.contracts import STAGING_NAME
 
-QUICK = wsusfix.Timeouts(opening=2, detection=0.2)
+QUICK = wsusfix.Timeouts(detection=0.2)
 
 
 def reach(*hosts: Host) -> tuple[list[str], dict[str, Any]]:
