@@ -39,8 +39,6 @@ _MOST_SHOWN: Final = 200
 #: Between two looks at a client's log: first and longest pause, in seconds.
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 15.0
-#: A job's states have no fractions of seconds, a log's lines have.
-_WITHIN: Final = timedelta(seconds=1)
 #: So far the clocks of two computers of one domain may be apart: Kerberos allows no more.
 _CLOCKS_APART: Final = timedelta(minutes=5)
 
@@ -278,20 +276,21 @@ class _Watch:
         missing = self._missing(settings, before)
         if missing:
             return told(state=CanaryState.UNKNOWN, missing=missing)
+        earlier = max((each.time for each in self._client.detections()[0] if each.time), default=None)
         job = self._client.detect_now(on_event=self._tell)
         begun = next((step.time for step in job.steps), "")
         if job.status is not JobStatus.FINISHED or job.reason is not JobReason.DONE or not begun:
             why = job.value("detail") or (job.reason.value if job.reason else job.status.value)
             return told(state=CanaryState.UNKNOWN, missing=(f"the client could not be asked: {why}",))
         asked_at = datetime.strptime(begun, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-        detection, why = self._wait(asked_at)
+        detection, why = self._wait(asked_at, earlier)
         told = partial(told, asked_at=asked_at, detection=detection)
         if detection is None:
             return told(state=CanaryState.UNKNOWN, missing=(why,))
         if detection.served:
             return told(state=CanaryState.SERVED, missing=())
         again = self._client.client_log()
-        if again.none_since(asked_at - _WITHIN) is False:
+        if detection.time is not None and again.none_since(detection.time) is False:
             return told(state=CanaryState.HIT, missing=())
         return told(
             state=CanaryState.UNKNOWN,
@@ -320,15 +319,20 @@ class _Watch:
             )
         return tuple(missing)
 
-    def _wait(self, asked_at: datetime) -> tuple[Detection | None, str]:
-        """Follow the log until a search that began after *asked_at* is over, or the deadline is."""
+    def _wait(self, asked_at: datetime, earlier: datetime | None) -> tuple[Detection | None, str]:
+        """Follow the log until a search that began after *asked_at* is over, or the deadline is.
+
+        A job tells its beginning in whole seconds, so the search before it (*earlier*) may be of the same second.
+        """
         deadline = time.monotonic() + self._timeouts.detection
         pause = _FIRST_PAUSE
         while True:
             found, why = self._client.detections()
             for detection in found:
                 began = detection.time
-                if began is None or began.tzinfo is None or began < asked_at - _WITHIN or not detection.ended:
+                if began is None or began.tzinfo is None or began < asked_at or not detection.ended:
+                    continue
+                if earlier is not None and began <= earlier:
                     continue
                 if detection.served and not _asked(detection, self._names):
                     why = f"it asked {printable(detection.server_url or '', 200)}"

@@ -302,7 +302,7 @@ class Outcome(Presentable):
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the last job ended, by the server's own clock; ``None`` without a job.
+        """When the last job ended, by the server's own clock, in whole seconds; ``None`` without a job.
 
         What its logs show since then, ``server.verify(since=...)`` tells.
         """

@@ -116,6 +116,8 @@ def test_a_client_that_failed_is_served_after_the_fix_and_verification_says_so(l
         hit = server.verify(canary=first)
         assert [check.ok for check in hit.checks if check.name.startswith("client ")] == [False]
 
+        for machine in (host, client):  # a job's end is told in whole seconds: what failed was not in the same one
+            machine.faults.clock_jumps(seconds=5)
         outcome = mend(lab, host)
         assert outcome.ended_at is not None
         proof = canary(client, facts, since=outcome.ended_at)
@@ -133,6 +135,29 @@ def test_a_client_that_failed_is_served_after_the_fix_and_verification_says_so(l
     assert client.tasks == ()
     assert [job.account for job in client.jobs] == ["NT AUTHORITY\\SYSTEM"] * 2
     json.dumps(proof.to_dict())
+
+
+def test_the_workaround_on_a_server_without_a_service_pack_is_proven_by_a_client(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2003", wsus="3.0 RTM")
+    host.machine.pace = 0.002
+    client = lab.add_client("pc01", server=host)
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.HIT
+    for machine in (host, client):  # a job's end is told in whole seconds: what failed was not in the same one
+        machine.faults.clock_jumps(seconds=5)
+    outcome = wsusfix.remediate(**host.connection, consent=True, logs=False)
+    assert outcome.ok, str(outcome)
+    proof = canary(client, "wsus01", since=outcome.ended_at)
+    assert proof.ok, str(proof)
+    with wsusfix.connect(**host.connection) as server:
+        verified = server.verify(since=outcome.ended_at, canary=proof)
+        assert verified.ok, str(verified)
+        assert [check.ok for check in verified.checks[-2:]] == [True, True]
+        assert server.diagnose().observed is wsusfix.Observed.YES
+
+
+def test_a_faulty_server_without_the_update_that_breaks_it_serves_its_clients(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1", catalogue="near titles only")
+    assert canary(lab.add_client("pc01", server=host), "wsus01").ok
 
 
 @pytest.mark.parametrize(

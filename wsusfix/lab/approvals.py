@@ -70,6 +70,8 @@ class Update:
         kb: numbers of its articles.
         revisions: their numbers, the newest first.
         approvals: of all revisions; change them to arrange something.
+        consistent: whether the database's own rows of them agree; nothing that can be asked shows it, and approving
+            anew writes them anew.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Update:
     expired: bool = True
     declined: bool = False
     approvals: list[Approval] = field(default_factory=list)
+    consistent: bool = True
 
     @property
     def title(self) -> str:
@@ -101,6 +104,7 @@ def _broken(english: bool, culture: str) -> Update:
         (advisory.BROKEN_UPDATE_ARTICLE,),
         revisions=[102, 101, 100],
         approvals=[Approval(101, ALL_COMPUTERS), Approval(102, UNASSIGNED)],
+        consistent=False,
     )
 
 
@@ -257,7 +261,7 @@ class UpdateService:
             update = self._update(update_id)
             if update.expired and action == INSTALL:
                 raise WindowsError_("The update has expired and cannot be approved.", exception=_INVALID)
-            update.declined = False
+            update.declined, update.consistent = False, True
             update.approvals = [known for known in update.approvals if known.group != group]
             update.approvals.append(Approval(update.revisions[0], group, action))
 

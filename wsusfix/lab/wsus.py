@@ -210,12 +210,14 @@ class Wsus:
 
     @property
     def faulty(self) -> bool:
-        """Whether clients with Office 2003 are not served: the product has the fault, and the update is not in."""
+        """Whether clients with Office 2003 are not served: faulty code meets approvals that do not agree."""
         if self._generation is None or not self._generation.server:
             return False
         version = Version(self._generation.version)
         affected = advisory.PRODUCT_BY_RELEASE.get((version.major, version.minor))
         dll = Version(self.dll_version or "0")
+        if self.service is not None and all(update.consistent for update in self.service.updates):
+            return False
         return affected in (advisory.Product.RTM, advisory.Product.SP1) and dll < advisory.FIXED_DLL
 
     @property
