@@ -16,6 +16,7 @@ from tests import builders
 from wsusfix import report
 from wsusfix.errors import RefusedError
 from wsusfix.events import Event, JobState, Moment, PhaseBegun, Recorder, UploadProgress
+from wsusfix.facts.approvals import Saved, SavedApproval
 from wsusfix.remote.job import JobStep
 from wsusfix.report import HostResult, Run
 from wsusfix.scripts.contracts import JobPhase
@@ -264,3 +265,29 @@ def test_the_same_name_is_the_same_word_and_another_is_another() -> None:
     told = json.loads(report.json(run(*hosts), anonymous=True))
     assert [host["host"] for host in told["hosts"]] == ["server-1", "server-2", "server-1"]
     assert "a.x" in report.json(run(*hosts))
+
+
+def test_names_around_the_server_are_left_out_too() -> None:
+    diagnosis = builders.diagnosis(setup_SqlServerName="SQL07\\WSUS", account="eva@corp.example")
+    approvals = builders.approvals(upstream="top.corp.example")
+    diagnosis = dataclasses.replace(diagnosis, facts=dataclasses.replace(diagnosis.facts, approvals=approvals))
+    given = SavedApproval("80db6c6c", 1, "g", "Install", False, "", "2005-02-01T08:00:00Z", "PAPER\\olav")
+    saved = Saved("0123456789ab", "2008-09-02T10:00:00Z", False, True, (), (given,), True)
+    whole = run(HostResult("wsus01", diagnosis=diagnosis, outcome=builders.outcome(saved=saved)))
+    open_, closed = report.json(whole), report.json(whole, anonymous=True)
+    for name in ("SQL07", "eva@corp.example", "top.corp.example", "olav", "PAPER"):
+        assert name in open_, name
+        assert re.search(rf"(?i)\b{name.split('@')[0].split('.')[0]}\b", closed) is None, name
+
+
+def test_places_that_are_no_names_are_left_alone() -> None:
+    for server in ("(local)", ".", "%computername%\\MICROSOFT##SSEE", "localhost"):
+        whole = run(HostResult("wsus01", diagnosis=builders.diagnosis(setup_SqlServerName=server)))
+        (told,) = json.loads(report.json(whole, anonymous=True))["hosts"]
+        assert told["diagnosis"]["facts"]["wsus"]["database"]["server"] == server
+
+
+def test_a_run_over_no_servers_is_told_all_the_same() -> None:
+    nothing = Run("diagnose", BEGAN, BEGAN, ())
+    assert report.text(nothing, anonymous=True) == ""
+    assert "0 servers" in report.html(nothing, anonymous=True)
