@@ -291,3 +291,10 @@ def test_a_run_over_no_servers_is_told_all_the_same() -> None:
     nothing = Run("diagnose", BEGAN, BEGAN, ())
     assert report.text(nothing, anonymous=True) == ""
     assert "0 servers" in report.html(nothing, anonymous=True)
+
+
+def test_the_short_name_of_a_server_that_was_not_reached_is_left_out_too() -> None:
+    error = RefusedError("wsus09 does not answer", host="wsus09.corp.example", phase="connect")
+    told = report.text(run(HostResult("wsus09.corp.example", error=error)), anonymous=True)
+    assert "server-1 does not answer" in told
+    assert "wsus09" not in told
