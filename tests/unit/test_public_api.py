@@ -68,7 +68,8 @@ def test_a_name_that_does_not_exist_is_an_attribute_error_and_not_an_import() ->
 
 def test_the_public_names_and_no_others_are_offered_for_completion() -> None:
     wsusfix.Plan  # noqa: B018  (what was loaded already must change nothing)
-    assert dir(wsusfix) == wsusfix.__all__
+    assert dir(wsusfix) == sorted([*wsusfix.__all__, "clients", "logs", "report"])
+    assert wsusfix.report.html.__doc__
 
 
 def test_the_version_is_written_in_one_place() -> None:

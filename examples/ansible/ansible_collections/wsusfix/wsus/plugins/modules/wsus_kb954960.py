@@ -71,7 +71,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changed:
-  description: Whether anything of the server's software was changed; in check mode, whether it would be.
+  description: Whether anything was changed on the server; in check mode, whether it would be.
   returned: always
   type: bool
   sample: true
