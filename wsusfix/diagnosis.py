@@ -282,6 +282,8 @@ def _workaround(facts: HostFacts) -> tuple[bool | None, str]:
     approvals = facts.approvals
     if approvals is None:
         return None, ""
+    if facts.resetting:
+        return False, "a reset of approvals is at work"
     if approvals.reset is ResetState.OPEN:
         return False, "a reset of approvals was cut off, and the server may be switched still"
     if approvals.trouble:
@@ -326,7 +328,7 @@ def _notes(facts: HostFacts, verdict: Verdict) -> tuple[str, ...]:
         notes.append("not running: " + ", ".join(stopped))
     if facts.restart.concerns(wsus.dll_path):
         notes.append("the DLL is to be replaced at the next restart")
-    if facts.reset is ResetState.OPEN:
+    if facts.cut_off:
         notes.append("a reset of approvals was cut off: the server may be switched still; the next run puts it back")
     if facts.job is not None and facts.job.active:
         notes.append(f"a job of wsusfix is at work: {facts.job}")

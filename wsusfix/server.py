@@ -424,7 +424,9 @@ class WsusServer:
         return None if known is None else job.look(self._session, known.job_id, self._connection.timeouts)
 
     def cleanup(self) -> Cleanup:
-        """Remove the task and everything else that wsusfix left on the server; audit entries in its event log stay.
+        """Remove the task and everything else that wsusfix left on the server.
+
+        Audit entries in its event log stay, and so does what a reset of approvals keeps: its record and its marker.
 
         :meth:`apply` does so by itself when it ends well; this is for what a failed run has left.
 

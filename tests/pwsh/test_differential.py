@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests import builders
 from tests.pwsh.shell import Failed, Shell, hasty
 from wsusfix import advisory
-from wsusfix.facts import probe_parameters
+from wsusfix.facts import approvals_parameters, parse, probe_parameters
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.behaviours import BEHAVIOURS
 from wsusfix.lab.database import Connection
@@ -59,6 +60,7 @@ class State:
     logs: dict[str, bytes]
     foreign_process: bool
     task: bool
+    kept: list[tuple[int, str, bool]] = field(default_factory=list)
 
 
 _states = st.tuples(st.sampled_from(JobPhase), _texts, st.sampled_from(["", "own", "gone"]), st.booleans())
@@ -89,6 +91,9 @@ _servers = st.builds(
     logs=st.dictionaries(_names.map(lambda name: f"{name}.log"), st.binary(max_size=50), max_size=4),
     foreign_process=st.booleans(),
     task=st.booleans(),
+    kept=st.lists(
+        st.tuples(st.integers(1, 3), st.sampled_from(["record", "closed", "marker"]), st.booleans()), max_size=5
+    ),
 )
 
 
@@ -105,6 +110,11 @@ def put_up(lab: Lab, state: State) -> Host:
         host.machine.processes.start("x.exe", f'"{host.staging_path}\\x.exe"', SYSTEM)
     if state.task:
         host.session().register_system_task(TASK_NAME, "C:\\job.ps1")
+    for number, ending, whole in state.kept:
+        if not host.files.is_folder(host.kept_path):
+            host.files.make_folder(host.kept_path, CLOSED)
+        text = f"job_id=a\nreplica=true\nupdate1={'0' * 8} {number}\n" + ("end\n" if whole else "")
+        host.files.create(f"{host.kept_path}\\{number:05d}.{ending}", text.encode())
     if state.staging == "absent":
         return host
     if state.staging != "closed":
@@ -145,6 +155,8 @@ def questions(state: State) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "facts", probe_parameters(Timeouts())
     for after in (0, len(state.states) // 2):
         yield "poll_job", {"staging_name": STAGING_NAME, "job_id": "a", "after": after, "start_seconds": 60}
+    facts = parse("wsus", builders.answer())
+    yield "approvals", approvals_parameters(facts, ("00000000-0000-0000-0000-000000000000",))
     yield "collect_job", {"staging_name": STAGING_NAME, "job_id": "a", "tail": 21}
     yield "stage", {**about, "reserve": "1000"}
     yield "assemble", about

@@ -29,8 +29,10 @@ from wsusfix.errors import (
     WsusFixError,
 )
 from wsusfix.events import Event
+from wsusfix.facts import read_approvals
 from wsusfix.logs import FileKind, machine
 from wsusfix.options import Options, Timeouts
+from wsusfix.plan import ResetApprovals
 from wsusfix.remote import job as jobs
 from wsusfix.remote import upload as uploading
 from wsusfix.remote.session import _check_sendable
@@ -350,6 +352,28 @@ def test_a_text_where_something_is_decided_by_it_is_refused(text: str, key: str)
     with pytest.raises(AnswerError) as caught:
         told(builders.answer(**{key: text}))
     harmless(str(caught.value))
+
+
+@settings(FUZZ, max_examples=150)
+@given(answers(CONTRACTS["approvals"]), st.sampled_from([None, [builders.UPDATE_ID], [builders.NEAR_ID]]))
+def test_what_wsus_says_of_its_updates_is_told_or_refused(answer: dict[Any, Any], ids: list[str] | None) -> None:
+    try:
+        session = session_of(answer)
+        asked = {"kept_name": "x", "title": "x", "kb": "1", "ids": [], "url": ""}
+        told_of = read_approvals("wsus01", session.run(scripts.compose("approvals"), asked, phase="facts"))
+    except REFUSALS as error:
+        harmless(str(error))
+        return
+    found = diagnosis.diagnose(builders.facts(**builders.RTM).with_approvals(told_of))
+    made = planning.plan(found, None, Options(update_ids=ids))
+    proof = verify.verify(found.facts)
+    harmless("\n".join([str(told_of), str(found), repr(found), str(made), repr(made), str(proof)]))
+    json.dumps([found.to_dict(), made.to_dict(), proof.to_dict()])
+    # Whatever it says: nothing is proved but by a marker that fits, and nothing is planned that nobody named.
+    assert not proof.ok or (told_of.marker is not None and told_of.reset.value == "marked")
+    for step in made.steps:
+        assert isinstance(step, ResetApprovals)
+        assert all(update.named or (ids and update.id in ids) for update in step.updates)
 
 
 @settings(FUZZ, max_examples=200)

@@ -105,11 +105,14 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         case = f"{product}, {told.name}, {session}, {ids}"
         assert [bool(made.steps), bool(made.blocked), bool(made.nothing)].count(True) == 1, case
         count += 1
-        if told.done:
+        # While a reset is at work, nothing is proved, and what is switched it puts back itself.
+        running = session.get("job_kind") == "reset_approvals"
+        opened = told.told.get("reset_state") == "open"
+        if told.done and not running:
             assert found.worked_around is True, case
             assert made.nothing, case
             continue
-        assert (found.worked_around is True) is (told.name == "settings changed"), case
+        assert (found.worked_around is True) is (told.name == "settings changed" and not running), case
         assert _named(made) == _expected(told, stands, ids), case
         if made.blocked:
             assert all(reason.unblock for reason in made.blocked)
@@ -122,13 +125,13 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         assert made.irreversible, case
         assert "CANNOT BE UNDONE in part" in str(made), case
         assert all(update.id in str(made) for update in step.updates), case
-        assert step.restore_first is (told.told.get("reset_state") == "open"), case
+        assert step.restore_first is (opened and not running), case
         assert ("is put back from its record" in str(made)) is step.restore_first, case
-        assert step.replica is (told.told.get("replica", False) or step.restore_first), case
+        assert step.replica is (told.told.get("replica", False) or opened), case
         assert ("autonomous for the time of it" in str(made)) is step.replica, case
         assert "marker" in made.proof, case
     assert count == 2 * len(TOLD) * len(SESSIONS) * len(IDS)
-    assert with_steps == 192
+    assert with_steps == 196
 
 
 @pytest.mark.parametrize(

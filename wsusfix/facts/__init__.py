@@ -19,7 +19,15 @@ from wsusfix.facts.answers import AnswerReader
 from wsusfix.facts.approvals import Approvals, look_parameters, not_asked, parse_approvals
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, bytes_text, printable, rows
-from wsusfix.scripts.contracts import KEPT_NAME, STAGING_NAME, JobStatus, ResetState, Scalar, StagingState
+from wsusfix.scripts.contracts import (
+    KEPT_NAME,
+    RESET_APPROVALS,
+    STAGING_NAME,
+    JobStatus,
+    ResetState,
+    Scalar,
+    StagingState,
+)
 
 __all__ = [
     "AnswerReader",
@@ -280,6 +288,16 @@ class HostFacts(Presentable):
     clock: datetime
     reset: ResetState = ResetState.NONE
     approvals: Approvals | None = None
+
+    @property
+    def resetting(self) -> bool:
+        """Whether a job is at work that resets approvals: what it has switched, it puts back itself."""
+        return self.job is not None and self.job.active and self.job.kind == RESET_APPROVALS.name
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether a reset of approvals was cut off: the server may be switched still."""
+        return self.reset is ResetState.OPEN and not self.resetting
 
     def with_approvals(self, approvals: Approvals) -> HostFacts:
         """Return these facts with what WSUS says of the update in question."""

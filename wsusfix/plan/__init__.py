@@ -227,7 +227,7 @@ def plan(
             way, nothing = _reset(diagnosis, package, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
-    if facts.reset is ResetState.OPEN and not way.blocked:
+    if facts.cut_off and not way.blocked:
         way, nothing = _restored_first(facts, way, nothing)
     return Plan(
         host=diagnosis.host,

@@ -133,7 +133,7 @@ def reset(diagnosis: Diagnosis, options: Options) -> ResetApprovals | None:
         updates=chosen(approvals, options),
         replica=replica,
         automatic=automatic,
-        restore_first=approvals.reset is ResetState.OPEN,
+        restore_first=diagnosis.facts.cut_off,
         reason=diagnosis.why,
         source=advisory.SOURCE_WORKAROUND,
     )
@@ -283,7 +283,7 @@ def warnings(diagnosis: Diagnosis, package: Package | None, options: Options) ->
         yield "the fault stays in the product: a newer revision of the update may bring it back"
     if approvals is None or approvals.trouble:
         return
-    if approvals.reset is ResetState.OPEN:
+    if facts.cut_off:
         yield "an earlier run was cut off: what it had switched is put back first"
     if not approvals.ready:
         yield f"WSUS is not ready ({approvals.state}): the job waits for it, within a limit, before it changes anything"

@@ -1377,8 +1377,12 @@ function Get-WsusApprovals {
             $action = [string] $approval.Action
             if ($action -cne 'NotApproved' -and -not $seen.ContainsKey($key)) {
                 $seen[$key] = $true
+                $number = $approval.UpdateId.RevisionNumber
+                if ($null -eq $number) {
+                    $number = $update.Id.RevisionNumber
+                }
                 @{
-                    revision = [int] $approval.UpdateId.RevisionNumber
+                    revision = [int] $number
                     group = $approval.ComputerTargetGroupId.ToString()
                     action = $action
                     optional = [bool] $approval.IsOptional
