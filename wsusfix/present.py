@@ -84,22 +84,32 @@ def rows(pairs: Iterable[tuple[str, object]], *, indent: str = "  ") -> str:
     return "\n".join(f"{indent}{label:<{width}}  {value}" for label, value in kept)
 
 
-def _html_rows(data: Mapping[str, Any]) -> str:
-    """Return plain data as rows of an HTML table; what is empty is left out, what has parts of its own is folded."""
+def _html_rows(data: Mapping[str, Any], source: object = None) -> str:
+    """Return plain data as rows of an HTML table; what is empty is left out, what has parts of its own is folded.
+
+    *source* is what the data was made of, where that is known: its parts say in a few words what is folded.
+    """
     return "".join(
-        f"<tr><th>{html.escape(printable(name.replace('_', ' '), 80))}</th><td>{_html_value(value)}</td></tr>"
+        f"<tr><th>{html.escape(printable(name.replace('_', ' '), 80))}</th>"
+        f"<td>{_html_value(value, getattr(source, name, None))}</td></tr>"
         for name, value in data.items()
         if value not in (None, "", [], {})
     )
 
 
-def _html_value(value: Any) -> str:
+def _html_value(value: Any, source: object = None) -> str:
     match value:
         case dict():
-            shown = html.escape(printable(", ".join(str(name).replace("_", " ") for name in value), 60))
-            return f"<details><summary>{shown}</summary><table>{_html_rows(value)}</table></details>"
+            words = source._summary() if isinstance(source, Presentable) else ", ".join(map(str, value))
+            return (
+                f"<details><summary>{html.escape(printable(words, 160))}</summary>"
+                f"<table>{_html_rows(value, source)}</table></details>"
+            )
         case list():
-            return "<ul>" + "".join(f"<li>{_html_value(item)}</li>" for item in value) + "</ul>"
+            given: list[object] = list(source) if isinstance(source, list | tuple) else []
+            sources = given if len(given) == len(value) else [None] * len(value)
+            items = (f"<li>{_html_value(item, each)}</li>" for item, each in zip(value, sources, strict=True))
+            return f"<ul>{''.join(items)}</ul>"
         case bool():
             return "yes" if value else "no"
         case _:
@@ -138,4 +148,4 @@ class Presentable:
 
     def _repr_html_(self) -> str:
         caption = html.escape(printable(f"{type(self).__name__} {self._summary()}", 160))
-        return f"<table><caption>{caption}</caption>{_html_rows(self.to_dict())}</table>"
+        return f"<table><caption>{caption}</caption>{_html_rows(self.to_dict(), self)}</table>"

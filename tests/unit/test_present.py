@@ -179,7 +179,7 @@ def test_a_notebook_shows_text_and_never_markup() -> None:
 
 def test_a_notebook_folds_what_has_parts_and_leaves_out_what_is_empty() -> None:
     shown = Thing("outer", (Thing("inner\nline"),))._repr_html_()
-    assert "<li><details><summary>name, parts, length, colour</summary><table>" in shown
+    assert "<li><details><summary>inner line</summary><table>" in shown
     assert "<td>inner<br>line</td>" in shown
     assert shown.count("<th>parts</th>") == 1
 
