@@ -14,10 +14,11 @@ import wsusfix.plan
 from tests import builders
 from wsusfix import advisory
 from wsusfix.advisory import Architecture
+from wsusfix.diagnosis import diagnose
 from wsusfix.errors import AnswerError
 from wsusfix.options import UPGRADE_TARGETS, Options, Timeouts
 from wsusfix.package import PackageKind
-from wsusfix.plan import Plan, plan
+from wsusfix.plan import Plan, looks_around, plan
 from wsusfix.scripts.contracts import SURROUNDINGS, ContractError
 from wsusfix.surroundings import database_server, parse, probe_parameters
 
@@ -254,13 +255,25 @@ def test_a_backup_before_the_update_on_sp1_is_made_only_where_it_can_be() -> Non
     assert named(bad) == {"silent"}
 
 
+def test_a_backup_before_a_reset_of_approvals_is_made_only_where_it_can_be() -> None:
+    diagnosis = diagnose(builders.asked({}, **builders.RTM))
+    assert looks_around(diagnosis, Options(backup=True))
+    assert not looks_around(diagnosis, Options())
+    around = builders.around(diagnosis.facts)
+    made = plan(diagnosis, None, Options(backup=True), surroundings=around)
+    assert [step.name for step in made.steps] == ["BackUpDatabase", "ResetApprovals"]
+    bad = builders.around(diagnosis.facts, database_trouble="Login failed")
+    assert named(plan(diagnosis, None, Options(backup=True), surroundings=bad)) == {"silent"}
+
+
 def test_what_a_cut_off_upgrade_had_stopped_is_started_first_of_all() -> None:
     job: dict[str, Any] = {"job_id": "a", "job_kind": "upgrade", "job_status": "interrupted", "job_phase": "installing"}
     assert [step.name for step in planned(job).steps] == ["StartServices"]
-    sp1 = builders.plan(**job)
-    assert [step.name for step in sp1.steps] == ["StartServices", "InstallUpdate"]
-    sp2 = builders.plan(**builders.SP2, **job)
-    assert [step.name for step in sp2.steps] == ["StartServices"]
+    for other in (builders.SP1, builders.FIXED, builders.SP2, {**builders.SP2, "dll_version": "3.0.6000.374"}):
+        assert [step.name for step in builders.plan(**{**other, **job}).steps] == ["StartServices"]
+    assert [step.name for step in plan(builders.diagnosis(**builders.RTM, **job), None, Options()).steps] == [
+        "StartServices"
+    ]
     # Before anything was stopped there is nothing to start.
     assert planned({**job, "job_phase": "checking_package"}).steps[0].name == "CheckPrerequisites"
     gone = builders.plan(**builders.ABSENT, **job)

@@ -7,6 +7,7 @@ steps, its obstacles and its warnings.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
 from wsusfix.plan.common import Blocked, Way, leftover_warnings
 from wsusfix.plan.install import InstallUpdate
 from wsusfix.plan.reset import ResetApprovals, RestoreSettings
-from wsusfix.plan.restart import Restart, StartServices, restarts, start_services
+from wsusfix.plan.restart import Restart, StartServices, cut_off, restarts, start_services
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, plain, printable
 from wsusfix.scripts.contracts import BACKUP_NAME, UPGRADE, ResetState
@@ -181,7 +182,7 @@ def looks_around(diagnosis: Diagnosis, options: Options) -> bool:
     """Whether a plan needs the server's surroundings: for an upgrade, and for a backup."""
     match diagnosis.verdict:
         case Verdict.EXPOSED_RTM:
-            return options.rtm == "upgrade"
+            return options.rtm == "upgrade" or options.backup is True
         case Verdict.EXPOSED_SP1:
             return options.backup is True
         case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER | Verdict.UNKNOWN:
@@ -208,14 +209,15 @@ def plan(
     facts = diagnosis.facts
     nothing = ""
     match diagnosis.verdict:
-        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
+        case _ if cut_off(facts) and facts.wsus.present:
             way = Way(
                 steps=start_services(facts),
-                warnings=(*leftover_warnings(facts), *upgrade.no_way_warnings(facts, options)),
-                proof="the services that ran before run again" if start_services(facts) else "",
+                warnings=("an upgrade was cut off: once its services run again, plan anew",),
+                proof="the services that ran before run again",
             )
-            if not way.steps:
-                nothing = diagnosis.why
+        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
+            way = Way(warnings=(*leftover_warnings(facts), *upgrade.no_way_warnings(facts, options)))
+            nothing = diagnosis.why
         case Verdict.UNKNOWN:
             way = _unknown(diagnosis, options)
         case Verdict.EXPOSED_RTM:
@@ -223,8 +225,10 @@ def plan(
                 way = upgrade.way(diagnosis, package, upgrade_package, surroundings, options)
             else:
                 way, nothing = _reset(diagnosis, package, options)
+                way = _backed_up(facts, way, surroundings, options)
         case Verdict.EXPOSED_SP1 if options.workaround and package is None:
             way, nothing = _reset(diagnosis, package, options)
+            way = _backed_up(facts, way, surroundings, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
     if facts.cut_off and not way.blocked:
@@ -243,14 +247,24 @@ def plan(
     )
 
 
+def _backed_up(facts: HostFacts, way: Way, around: Surroundings | None, options: Options) -> Way:
+    """Put the backup that was asked for before the steps of a road."""
+    if options.backup is not True or not way.steps or (facts.job is not None and facts.job.active):
+        return way
+    blocked = tuple(backup_obstacles(facts, around))
+    if blocked or around is None:
+        return dataclasses.replace(way, steps=(), blocked=blocked, proof="")
+    step = back_up(facts, around, "the operator asks for it before anything is changed")
+    return dataclasses.replace(way, steps=(step, *way.steps))
+
+
 def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
     """Do nothing on a guess; but an upgrade that waits for a restart is none."""
     facts = diagnosis.facts
-    mends = start_services(facts)
     if facts.restart.concerns(facts.wsus.dll_path) and facts.wsus.product is Product.SP2:
         steps = restarts(options, "the service pack is installed, and its DLL waits for a restart")
         if steps:
-            return Way(steps=(*mends, *steps), proof="VersionString and DLL are both of the service pack")
+            return Way(steps=steps, proof="VersionString and DLL are both of the service pack")
         return Way(
             blocked=(
                 Blocked(
@@ -260,7 +274,7 @@ def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
             )
         )
     if facts.job is not None and facts.job.kind == UPGRADE.name and not facts.wsus.present:
-        way_back = f"install WSUS again in the version it had, then {advisory.RESTORE}"
+        way_back = f"install WSUS again in the version it had, then {advisory.RESTORE}, with all else that stands still"
         return Way(
             blocked=(
                 Blocked(
@@ -269,8 +283,6 @@ def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
                 ),
             )
         )
-    if mends and facts.wsus.present:
-        return Way(steps=mends, proof="the services that ran before run again")
     return Way(
         blocked=(
             Blocked(
@@ -295,7 +307,7 @@ def _service_pack_1(
         blocked += tuple(backup_obstacles(facts, surroundings))
     if blocked or package is None:
         return Way(blocked=blocked, warnings=warnings)
-    before: list[Step] = list(start_services(facts))
+    before: list[Step] = []
     if waits:
         before += restarts(options, "the DLL that is the proof waits for a restart")
     if options.backup is True and surroundings is not None:

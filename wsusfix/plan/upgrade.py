@@ -22,7 +22,7 @@ from wsusfix.package import Command, Package, PackageKind, setup_command
 from wsusfix.plan import install
 from wsusfix.plan.backup import back_up, backup_obstacles, database_obstacles, order
 from wsusfix.plan.common import Blocked, Way, job_obstacles, session_obstacles
-from wsusfix.plan.restart import cut_off, restarts, start_services
+from wsusfix.plan.restart import restarts
 from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import (
     BACK_UP_DATABASE,
@@ -172,12 +172,6 @@ def way(
         options: what else the operator said.
     """
     facts = diagnosis.facts
-    if cut_off(facts):
-        return Way(
-            steps=start_services(facts),
-            proof="the services that ran before run again",
-            warnings=("an upgrade was cut off: once its services run again, plan anew",),
-        )
     blocked = tuple(_obstacles(facts, package, setup, around, options))
     target = target_of(setup, options) if setup is not None else None
     warnings = tuple(_warnings(facts, around, options))
