@@ -162,6 +162,14 @@ def test_without_the_whole_of_the_logs_it_is_never_no(logs: MachineLogs, said: s
     assert logs.none_since(START) is None
 
 
+def test_the_log_of_a_later_agent_says_nothing() -> None:
+    edges = "2016/01/05 10:00:00.1234567 1234  5678  Agent  * WARNING: nothing to see\r\n" * 3
+    logs = parse("pc01", FileKind.CLIENT, answer(file("C:\\Windows\\WindowsUpdate.log", edges=edges)))
+    assert logs.files[0].kind is FileKind.CLIENT_LATER
+    assert not logs.complete
+    assert "later agent" in logs.unread[0]
+
+
 def test_logs_that_were_not_asked_for_are_unknown() -> None:
     assert (diagnose(facts()).observed, diagnose(facts()).observed_why) == (Observed.UNKNOWN, "logs not read")
 

@@ -12,8 +12,11 @@ from packaging.version import Version
 
 from tests import builders
 from tests.builders import DLL, facts
+from tests.log_generator import START
 from wsusfix.facts import HostFacts
-from wsusfix.results import Check, Verification
+from wsusfix.logs import FileKind
+from wsusfix.logs.machine import not_read
+from wsusfix.results import Canary, CanaryState, Check, Verification
 from wsusfix.verify import verify
 
 WAITING: dict[str, Any] = {"restart_renames": f"C:\\Windows\\Temp\\new.tmp\n!\\??\\{DLL}"}
@@ -233,3 +236,37 @@ def test_a_service_pack_whose_dll_waits_for_a_restart_is_pending_and_not_verifie
     }
     found = verify(facts(**half))
     assert (found.ok, found.restart_pending, found.verdict) == (False, True, "unknown")
+
+
+# --- what clients and logs say --------------------------------------------------------------------------------------
+
+
+def canary(state: CanaryState, server: str = "http://WSUS01.corp.example:8530") -> Canary:
+    return Canary("pc01", state, server, office_2003=True, failed_before=True, missing=("it is asleep",))
+
+
+@pytest.mark.parametrize(
+    ("said", "ok", "decides"),
+    [
+        (canary(CanaryState.SERVED), True, False),
+        (canary(CanaryState.HIT), False, True),
+        (canary(CanaryState.UNKNOWN), False, False),
+        (canary(CanaryState.SERVED, "http://wsus02"), False, False),
+        (canary(CanaryState.HIT, "http://wsus02"), False, False),
+        (canary(CanaryState.SERVED, ""), False, False),
+    ],
+)
+def test_only_the_symptom_at_a_client_of_this_server_speaks_against_it(said: Canary, ok: bool, decides: bool) -> None:
+    fixed = verify(_fixed(), canary=said)
+    check = fixed.checks[-1]
+    assert (check.name, check.ok, check.decides) == ("client pc01", ok, decides)
+    assert fixed.ok is not decides
+    assert not verify(facts(), canary=canary(CanaryState.SERVED)).ok
+
+
+def test_a_log_is_asked_about_a_moment_and_decides_only_against() -> None:
+    silent = not_read("wsus01", FileKind.SERVER, "Access is denied.")
+    checked = verify(_fixed(), logs=silent, since=START)
+    assert (checked.checks[-1].ok, checked.checks[-1].decides, checked.ok) == (False, False, True)
+    assert "Access is denied." in checked.checks[-1].found
+    assert verify(_fixed(), logs=silent).checks == verify(_fixed()).checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from datetime import datetime, timedelta, timezone
@@ -153,6 +154,16 @@ def test_the_workaround_on_a_server_without_a_service_pack_is_proven_by_a_client
         assert verified.ok, str(verified)
         assert [check.ok for check in verified.checks[-2:]] == [True, True]
         assert server.diagnose().observed is wsusfix.Observed.YES
+
+
+def test_a_search_of_the_same_second_is_not_taken_for_the_one_that_was_asked_for(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host)
+    second, ticks = float(int(client.machine.now())), itertools.count()
+    client.machine.now = lambda: second + 0.001 * (next(ticks) % 1000)  # type: ignore[method-assign]
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.HIT
+    host.wsus.install_update()
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.SERVED
 
 
 def test_a_faulty_server_without_the_update_that_breaks_it_serves_its_clients(lab: Lab) -> None:
