@@ -77,7 +77,7 @@ def verify(
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (
         before is not None and _faulty(diagnose(before).verdict)
     ):
-        checks += [_service(name, after, before) for name in advisory.SERVICES]
+        checks += [_service(name, after, before, needed=around) for name in advisory.SERVICES]
     if logs is not None and since is not None:
         checks.append(_logs(logs, since))
     if canary is not None:
@@ -179,8 +179,11 @@ def _canary(canary: Canary, facts: HostFacts) -> Check:
     return Check(name, ours and canary.ok, found, "a client that could be hit is served", decides=hit)
 
 
-def _service(name: str, after: HostFacts, before: HostFacts | None) -> Check:
-    """Check one service; only one that ran before and does not now decides: others were down for their own reasons."""
+def _service(name: str, after: HostFacts, before: HostFacts | None, *, needed: bool) -> Check:
+    """Check one service; one that ran before and does not now decides: others were down for their own reasons.
+
+    A workaround is proved on a server that serves: there every service is *needed*.
+    """
     state = after.wsus.services.get(name, ABSENT)
     ran = before is not None and before.wsus.services.get(name) == "running"
-    return Check(f"{SERVICE_CHECK}{name}", state == "running", state, "running", decides=ran)
+    return Check(f"{SERVICE_CHECK}{name}", state == "running", state, "running", decides=ran or needed)

@@ -272,6 +272,7 @@ def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
         (lambda host: setattr(host.update_service, "replica", False), "replica: no"),
         (lambda host: setattr(host.update_service, "automatic", False), "synchronises by its timetable: no"),
         (lambda host: host.machine.web.clear(), "ClientWebService: 404"),
+        (lambda host: host.services.update(wsusservice="stopped"), "service wsusservice: stopped"),
         (
             lambda host: [host.files.remove_file(path) for path in list(host.files) if path.endswith(".marker")],
             "no marker",
