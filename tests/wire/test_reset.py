@@ -14,6 +14,8 @@ from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.approvals import Approval, Update
+from wsusfix.lab.filesystem import CLOSED
+from wsusfix.lab.scheduler import SYSTEM
 from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase
 
 REPLICA: Final[dict[str, Any]] = {"replica": True, "upstream": "wsus-top"}
@@ -341,3 +343,52 @@ def test_the_command_line_says_by_its_exit_code_what_holds(
     assert main(["diagnose", *reach]) == 3
     assert main(["verify", *reach]) == 0
     assert "worked around" in capsys.readouterr().out
+
+
+def _other_job(host: Host) -> None:
+    """A job of another kind, at work: its claim, its state, and its process."""
+    process = host.machine.processes.start("powershell.exe", "powershell.exe", SYSTEM)
+    folder = f"{host.staging_path}\\jobs\\other"
+    host.files.make_folder(host.staging_path, CLOSED)
+    host.files.make_folders(f"{folder}\\state")
+    now = host.session().get_clock()
+    host.files.create(
+        f"{host.staging_path}\\jobs\\00001.claim", f"job_id=other\nkind=restart\ntime={now}\nend\n".encode()
+    )
+    state = f"phase=started\ntime={now}\npid={process.pid}\ncreated={process.created}\naccount_sid=x\nend\n"
+    host.files.create(f"{folder}\\state\\00001.txt", state.encode())
+
+
+def test_a_job_of_another_kind_is_neither_joined_nor_is_anything_begun_beside_it(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        _other_job(host)
+        with pytest.raises(wsusfix.RefusedByServerError, match="another kind is at work") as caught:
+            server.apply(plan, consent=True)
+        assert "restart" in str(caught.value)
+        assert "let it end" in caught.value.hint
+        blocked = server.plan(logs=False)
+    assert any("another kind" in reason.reason for reason in blocked.blocked)
+    assert state(host) == before
+    assert host.jobs == ()
+
+
+def test_a_job_of_another_kind_that_begins_in_the_last_moment_is_not_taken_for_ours(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        run = server._session.run
+
+        def late(script: Any, *given: Any, **named: Any) -> Any:
+            if script.name == "start_job":
+                _other_job(host)
+            return run(script, *given, **named)
+
+        server._session.run = late  # type: ignore[method-assign]
+        with pytest.raises(wsusfix.RefusedByServerError, match=r"other \(restart\)"):
+            server.apply(plan, consent=True)
+    assert state(host) == before
+    assert host.jobs == ()
