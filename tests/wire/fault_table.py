@@ -43,6 +43,7 @@ def _before(script: str, nth: int = 1) -> Point:
 PHASES: Final[dict[str, tuple[Point, int]]] = {
     "connect": (lambda walk, happen: happen(), 4),
     "facts": (_before("facts"), 1),
+    "logs": (_before("search_logs"), 1),
     "plan": (_before("facts", 2), 2),
     "upload: stage": (_before("stage"), 2),
     "upload: first segment": (_before("receive"), 5),
@@ -130,7 +131,7 @@ def _connection() -> Iterator[Cell]:
             yield _at(phase, "503 for too long", _outage, patience=patience, orphans=1)
     for phase in ("facts", "upload: middle", "job start", "job running", "collect", "cleanup"):
         yield _at(phase, "400, encryption is stale", lambda walk, request: walk.faults.stale_encryption())
-    for phase in ("plan", "upload: first segment", "upload: assemble", "job start", "job running", "verify"):
+    for phase in ("logs", "plan", "upload: first segment", "upload: assemble", "job start", "job running", "verify"):
         yield _at(phase, "shell gone", lambda walk, request: walk.faults.lose_shells())
     for phase in everywhere:
         if phase not in ("facts", "upload: first segment", "upload: assemble"):
@@ -140,7 +141,7 @@ def _connection() -> Iterator[Cell]:
                 lambda walk, request: walk.host.reboot(0.2),
                 late=lambda walk: walk.until_reached(),
             )
-    for phase in ("plan", "job start", "job running", "verify"):
+    for phase in ("logs", "plan", "job start", "job running", "verify"):
         yield _at(
             phase,
             "no answer to a Receive",
@@ -218,7 +219,9 @@ def _upload() -> Iterator[Cell]:
 
 # --- the job --------------------------------------------------------------------------------------------------------
 
-_PHASES_OF_A_JOB: Final = tuple(phase for phase in INSTALL_UPDATE.states if phase is not JobPhase.ABANDONED)
+#: Without a window nobody waits for one.
+_OTHER_PHASES: Final = (JobPhase.ABANDONED, JobPhase.WAITING_FOR_WINDOW)
+_PHASES_OF_A_JOB: Final = tuple(phase for phase in INSTALL_UPDATE.states if phase not in _OTHER_PHASES)
 
 
 def _job_ended() -> Iterator[Cell]:
@@ -511,7 +514,7 @@ def _installer() -> Iterator[Cell]:
                 lambda walk: None,
                 package={"exit_code": code},
                 cure="the server is restarted",
-                meanwhile="blocked: the update is installed, but its DLL waits for a restart",
+                meanwhile="blocked: something is installed, but the DLL that is the proof waits for a restart",
                 clear=_restarted,
             )
         else:

@@ -200,7 +200,9 @@ class Walk:
         try:
             with wsusfix.connect(**self.host.connection, timeouts=self.timeouts, on_event=self._observe) as server:
                 self._watch(server._session)
-                return server.apply(server.plan(self.options, logs=False), consent=True)
+                # What is mended does not depend on the logs: they are read where a fault is to strike there.
+                plan = server.plan(self.options, logs=self.cell.phase == "logs")
+                return server.apply(plan, consent=True)
         except wsusfix.WsusFixError as error:
             return error
 
