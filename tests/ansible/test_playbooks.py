@@ -123,7 +123,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Played
             (ansible.folder / f"{name}.yml").write_text(site)
         consent = ("-e", "wsus_consent=true")
         first = ansible.play(ansible.folder / "first.yml", "--diff", *consent, **account)
-        second = ansible.play(ansible.folder / "second.yml", "--limit", "leaf", *consent, **account)
+        second = ansible.play(ansible.folder / "second.yml", "--limit", "leaf", "-vvv", *consent, **account)
         yield [first, second], hosts
 
 
@@ -164,6 +164,15 @@ def test_the_second_run_changes_nothing_and_the_proof_holds(road: tuple[list[Pla
     assert second.of("leaf", MEND)["changed"] is False
     assert second.of("leaf", VERIFY)["verification"]["ok"] is True
     assert [len(host.installations) for host in hosts.values()] == [1, 1]
+
+
+def test_the_password_is_in_no_output_of_the_road(road: tuple[list[Played], dict[str, Host]]) -> None:
+    played, hosts = road
+    secret = str(hosts["top"].connection["password"])
+    for each in played:
+        assert secret not in each.text
+        assert secret not in json.dumps(each.results)
+    assert "ESTABLISH LOCAL CONNECTION" in played[1].text, "the run was not verbose"
 
 
 def test_what_is_blocked_upstream_keeps_downstream_from_being_begun(estate: Lab, ansible: Ansible) -> None:
