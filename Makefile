@@ -29,6 +29,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+	MYPYPATH=examples/ansible:. $(BIN)/mypy --explicit-package-bases examples/ansible/ansible_collections
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_architecture.py
 
 # As many processes as the machine has processors: half of the suite waits for the wire.

@@ -159,8 +159,9 @@ def chosen(parameters: Mapping[str, Any]) -> wsusfix.Options:
     Raises:
         UsageError: a value that cannot mean anything.
     """
-    given = {name: parameters[name] for name in OPTION_ARGUMENTS if parameters[name] is not None}
-    return wsusfix.Options(**{name: moment(name, value) if name in MOMENTS else value for name, value in given.items()})
+    given: dict[str, Any] = {name: parameters[name] for name in OPTION_ARGUMENTS if parameters[name] is not None}
+    given.update({name: moment(name, given[name]) for name in MOMENTS if name in given})
+    return wsusfix.Options(**given)
 
 
 def moment(name: str, text: str) -> datetime:
