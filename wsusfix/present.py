@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-__all__ = ["Presentable", "bytes_text", "plain", "printable", "rows", "seconds_text", "shortened"]
+__all__ = ["Presentable", "bytes_text", "counted", "plain", "printable", "rows", "seconds_text", "shortened"]
 
 
 def plain(value: object) -> Any:
@@ -67,6 +67,15 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things as a person says it.
+
+    >>> counted(1, "update"), counted(2, "update")
+    ('1 update', '2 updates')
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def seconds_text(seconds: float) -> str:

@@ -270,3 +270,39 @@ def test_a_log_is_asked_about_a_moment_and_decides_only_against() -> None:
     assert (checked.checks[-1].ok, checked.checks[-1].decides, checked.ok) == (False, False, True)
     assert "Access is denied." in checked.checks[-1].found
     assert verify(_fixed(), logs=silent).checks == verify(_fixed()).checks
+
+
+@pytest.mark.parametrize(
+    ("changes", "ok", "worked_around", "words"),
+    [
+        ({}, True, True, "still in the product"),
+        ({"web_service": "TrustFailure"}, True, True, "TrustFailure"),
+        ({"web_service": ""}, True, True, "worked around"),
+        ({"web_service": "500"}, False, True, "NOT OK: ClientWebService: 500"),
+        ({"replica": True}, False, True, "NOT OK: replica: yes"),
+        ({"automatic": False}, False, True, "NOT OK: synchronises by its timetable: no"),
+        ({"marker": ""}, False, None, "no marker"),
+        ({"reset_state": "open"}, False, False, "NOT OK: way back of earlier resets: cut off"),
+        ({"trouble": "no database"}, False, None, "could not be asked: no database"),
+    ],
+)
+def test_a_reset_is_proved_by_marker_settings_and_services(
+    changes: dict[str, Any], ok: bool, worked_around: bool | None, words: str
+) -> None:
+    proof = verify(builders.asked({**builders.WORKED_AROUND, **changes}))
+    assert (proof.ok, proof.worked_around) == (ok, worked_around)
+    assert proof.verdict == "exposed_rtm"
+    assert words in str(proof)
+
+
+@pytest.mark.parametrize("service", ["service_wsusservice", "service_w3svc"])
+def test_a_reset_is_proved_only_where_the_services_run(service: str) -> None:
+    assert not verify(builders.asked(builders.WORKED_AROUND, **{service: "stopped"})).ok
+
+
+def test_on_service_pack_1_a_reset_stands_in_for_the_dll_for_the_time_being() -> None:
+    proof = verify(builders.asked(builders.WORKED_AROUND, **builders.SP1))
+    assert proof.ok
+    assert proof.verdict == "exposed_sp1"
+    assert proof.required == Version("3.1.6001.66")
+    assert any(check.name.startswith("file version") and not check.ok for check in proof.checks)

@@ -14,6 +14,7 @@ from wsusfix.facts import HostFacts
 from wsusfix.facts.approvals import Saved
 from wsusfix.options import whole_seconds
 from wsusfix.plan import ResetApprovals, RestoreSettings
+from wsusfix.present import counted
 from wsusfix.remote.job import Job
 from wsusfix.results import StepStatus, Verification
 from wsusfix.scripts.contracts import KEPT_NAME, RESET_APPROVALS, JobPhase, JobReason, JobStatus, ResetState
@@ -133,11 +134,16 @@ def _ended(job: Job, finished: Callable[[], Ended]) -> Ended:
 def _finished(job: Job, verification: Verification) -> Ended:
     if job.reason is not JobReason.DONE:
         return _failed(job)
-    said = f"{job.value('treated')} updates reset, {job.value('approvals') or 'no'} approvals saved"
+    treated, saved = (_number(job.value(key)) for key in ("treated", "approvals"))
+    said = f"{counted(treated, 'update')} reset, {counted(saved, 'approval')} saved"
     if verification.ok:
         return Ended(StepStatus.DONE, said)
     wrong = "; ".join(f"{check.name}: {check.found}" for check in verification.checks if check.decides and not check.ok)
     return Ended(StepStatus.FAILED, f"{said}, but {wrong}", "mend that, then verify")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
 def _restored(job: Job) -> Ended:

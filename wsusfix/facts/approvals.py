@@ -14,7 +14,7 @@ from typing import Any, Final
 from wsusfix import advisory
 from wsusfix.errors import AnswerError
 from wsusfix.facts.answers import AnswerReader
-from wsusfix.present import Presentable, printable, rows
+from wsusfix.present import Presentable, counted, printable, rows
 from wsusfix.scripts.contracts import KEPT_NAME, ResetState
 
 __all__ = [
@@ -79,7 +79,8 @@ class UpdateState(Presentable):
 
     def __str__(self) -> str:
         state = "declined" if self.declined else "not declined"
-        return f"{self.title} ({self.id}, revision {self.revision}, {state}, {self.approvals} approvals)"
+        given = counted(self.approvals, "approval")
+        return f"{self.title} ({self.id}, revision {self.revision}, {state}, {given})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,7 +143,7 @@ class Saved(Presentable):
 
     def __str__(self) -> str:
         rest = [] if self.whole else ["  there are more, in the file on the server"]
-        head = f"saved at {self.time}, before anything was changed: {len(self.approvals)} approvals"
+        head = f"saved at {self.time}, before anything was changed: {counted(len(self.approvals), 'approval')}"
         return "\n".join(
             [head, *(f"  {text}" for text in self.updates), *(f"  {each}" for each in self.approvals), *rest]
         )

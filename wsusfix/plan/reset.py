@@ -17,7 +17,7 @@ from wsusfix.facts.approvals import UpdateState
 from wsusfix.options import Options
 from wsusfix.package import Package
 from wsusfix.plan.common import Blocked, job_obstacles, session_obstacles
-from wsusfix.present import Presentable, bytes_text, printable
+from wsusfix.present import Presentable, bytes_text, counted, printable
 from wsusfix.scripts.contracts import RESET_APPROVALS, ResetState
 
 __all__ = [
@@ -76,10 +76,12 @@ class ResetApprovals(Presentable):
         return {"name": self.name}
 
     def _summary(self) -> str:
-        return f"{len(self.updates)} updates"
+        return counted(len(self.updates), "update")
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: reset the approvals of {len(self.updates)} updates as a detached job of SYSTEM"]
+        lines = [
+            f"{self.name}: reset the approvals of {counted(len(self.updates), 'update')} as a detached job of SYSTEM"
+        ]
         if self.restore_first:
             lines.append("  first: an earlier run was cut off; what it had switched is put back from its record")
         lines.append("  save: every revision and approval, on the server and in the report, before anything is changed")

@@ -1276,7 +1276,7 @@ function Get-WsusSettings {
     $names = @()
     try {
         foreach ($frontEnd in @($server.GetFrontEndServers())) {
-            $text = [string] $frontEnd.Name
+            $text = [string] $frontEnd.FullDomainName
             if ($text -eq '') {
                 $text = [string] $frontEnd
             }
