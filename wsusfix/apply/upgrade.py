@@ -84,6 +84,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
 
     kind = UPGRADE.name
     _after: HostFacts | None = None
+    #: What did not come back of that which a cut-off job had stopped.
     _mended: str = ""
 
     def reached(self, facts: HostFacts) -> str:
@@ -132,14 +133,14 @@ class UpgradeWork(Work[UpgradeServicePack]):
         try:
             ended = self.site.run_job(START_SERVICES.name, start_parameters(self.site, job, facts), facts)
         except WsusFixError as error:
-            self.site.notes.append(f"the services that the upgrade had stopped could not be started: {error}")
+            self._mended = f"what the upgrade had stopped could not be started: {error}"
             return
         self.site.beside.append(self.site.evidence(ended, facts, None))
         left = ended.value("not_started") or ended.value("detail")
         if ended.reason is JobReason.DONE and not left:
             self.site.notes.append("the services that the upgrade had stopped were started again")
         else:
-            self.site.notes.append(f"of the services that the upgrade had stopped, not all run again: {left}")
+            self._mended = left or "the job that was to start them broke off"
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended. What stands on the server decides, whatever an exit code said."""
@@ -148,8 +149,10 @@ class UpgradeWork(Work[UpgradeServicePack]):
             return NEVER_BEGAN
         if facts is not None and _removed(facts):
             return self._removed_by(job)
-        idle = job.value("not_started") or ", ".join(
-            f"{check.name} is {check.found}" for check in stopped_services(verification)
+        idle = (
+            job.value("not_started")
+            or self._mended
+            or ", ".join(f"{check.name} is {check.found}" for check in stopped_services(verification))
         )
         services = f"not running again: {idle}" if idle else "the services run as before"
         cut = job.status is JobStatus.INTERRUPTED
