@@ -19,6 +19,7 @@ from wsusfix.events import Event, JobState, Moment, PhaseBegun, Recorder, Upload
 from wsusfix.facts.approvals import Saved, SavedApproval
 from wsusfix.remote.job import JobStep
 from wsusfix.report import HostResult, Run
+from wsusfix.results import DatabaseBackup
 from wsusfix.scripts.contracts import JobPhase
 
 BEGAN = datetime(2008, 9, 2, 10, 0, tzinfo=timezone.utc)
@@ -59,6 +60,14 @@ def run(*hosts: HostResult) -> Run:
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+@ways
+def test_every_way_tells_where_the_backup_of_the_database_lies(write: Any) -> None:
+    place = "C:\\Windows\\wsusfix-backup\\0123456789ab\\SUSDB.bak"
+    told = write(run(mended(backup=DatabaseBackup(place, 400_000_000))))
+    assert (place.replace("\\", "\\\\") if write is report.json else place) in told
+    assert ("400000000" if write is report.json else "400.0 MB") in told
 
 
 @ways

@@ -124,6 +124,8 @@ class _Page:
             ]
             parts.append(self.table(("Step", "Ended", "Why", "What next", "Took"), steps))
         remarks = [f"blocked: {reason}" for reason in outcome.blocked] + [f"note: {note}" for note in outcome.notes]
+        if outcome.backup is not None:
+            remarks.append(f"backup of the database, which stays on the server: {outcome.backup}")
         parts += [f"<p>{self.text(remark, 1000)}</p>" for remark in remarks]
         if outcome.saved is not None:
             parts.append(self.block(str(outcome.saved)))
