@@ -290,7 +290,8 @@ def _workaround(facts: HostFacts) -> tuple[bool | None, str]:
         return None, f"WSUS could not be asked: {approvals.trouble}"
     marker = approvals.marker
     if marker is None or approvals.reset is not ResetState.MARKED:
-        return None, "no marker says that the approvals were reset"
+        elsewhere = "; it would lie on the front end that it was made from" if len(approvals.front_ends) > 1 else ""
+        return None, f"no marker says that the approvals were reset{elsewhere}"
     wanted = {*marker.updates, *(update.id for update in approvals.updates if update.named)}
     for update_id in sorted(wanted):
         update = approvals.update(update_id)

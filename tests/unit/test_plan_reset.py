@@ -216,6 +216,7 @@ def test_a_synchronisation_changes_no_basis() -> None:
     [
         ({}, None, "no marker"),
         ({"updates": TREATED}, None, "no marker"),
+        ({"front_ends": "WSUS01\nWSUS02"}, None, "on the front end that it was made from"),
         (WORKED_AROUND, True, "still in the product"),
         ({**WORKED_AROUND, "updates": TREATED.replace("102", "103")}, None, "revision 103"),
         ({**WORKED_AROUND, "updates": NEAR}, None, "not there any more"),
