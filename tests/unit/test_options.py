@@ -304,3 +304,28 @@ def test_what_an_operator_chose_is_frozen() -> None:
     ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, "x")
+
+
+def test_ids_of_updates_are_taken_as_wsus_and_its_console_write_them() -> None:
+    written = (
+        "9DCB0F0A-0000-4000-8000-000000000001",
+        "{9dcb0f0a-0000-4000-8000-000000000001}",
+        " 9dcb0f0a-0000-4000-8000-000000000002 ",
+    )
+    assert Options(update_ids=written).update_ids == (
+        "9dcb0f0a-0000-4000-8000-000000000001",
+        "9dcb0f0a-0000-4000-8000-000000000002",
+    )
+    assert Options().update_ids is None
+
+
+@pytest.mark.parametrize("given", ["9dcb0f0a-0000-4000-8000-000000000001", b"x", [], (), [""], ["842532"], [None], 5])
+def test_what_is_no_list_of_ids_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError):
+        Options(update_ids=given)
+
+
+@pytest.mark.parametrize("given", ["yes", 1, None])
+def test_the_workaround_is_asked_for_by_a_truth_value(given: Any) -> None:
+    with pytest.raises(UsageError, match="workaround"):
+        Options(workaround=given)
