@@ -50,7 +50,7 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played,
         played = ansible.play(
             "wsusfix.wsus.survey",
             *("--forks", str(FORKS), "-vvv", "-e", f"wsus_survey={sums}"),
-            WSUSFIX_TIMEOUTS="connect=5,opening=2",
+            WSUSFIX_TIMEOUTS="connect=15,opening=60",
         )
         yield played, hosts, sums
 

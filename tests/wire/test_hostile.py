@@ -558,8 +558,8 @@ def test_a_message_that_is_none_is_told_and_the_session_goes_on_afterwards(
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             with pytest.raises((ProtocolError, errors.UnavailableError)) as caught:
-                ask(asking, within=4)
-        assert time.monotonic() - began < 3.9, "it was noticed by the deadline only"
+                ask(asking, within=20)
+        assert time.monotonic() - began < 19, "it was noticed by the deadline only"
         harmless(caught.value)
         assert not [str(one.message) for one in warned if one.category is not ResourceWarning]
         straight(endpoint)
@@ -688,7 +688,7 @@ def test_facts_that_are_none_are_told_and_nothing_is_done(
         began = time.monotonic()
         with wsusfix.connect(**reach(endpoint, timeouts=Timeouts())) as server, pytest.raises(WsusFixError) as caught:
             server.diagnose()
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < Timeouts().script / 4
         assert type(caught.value) is kind, repr(caught.value)
         harmless(caught.value)
         assert caught.value.phase == "facts"
@@ -704,7 +704,7 @@ def everywhere(text: str, *but: str) -> dict[str, object]:
     decided = {
         *but,
         *("script", "os_version", "os_suite_mask", "boot_time", "clock", "staging_state", "staging_free"),
-        *("system_free", "job_status"),
+        *("system_free", "job_status", "reset_state"),
     }
     return {
         key: text if isinstance(value, str) and key not in decided else value
