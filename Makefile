@@ -10,7 +10,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 PYTEST_ARGS ?=
-PYTEST_PARALLEL := -q -p no:cacheprovider -n auto --dist loadgroup
+# One process more than there are processors: half of the suite waits for the wire.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadgroup
 # ENGINE=pwsh lets the lab's servers run the scripts in a real PowerShell 7.
 ENGINE ?=
 
@@ -32,7 +34,6 @@ lint: $(VENV)/.installed
 	MYPYPATH=examples/ansible:. $(BIN)/mypy --explicit-package-bases examples/ansible/ansible_collections
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_architecture.py
 
-# As many processes as the machine has processors: half of the suite waits for the wire.
 test: lint
 	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
 

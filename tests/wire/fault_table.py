@@ -387,6 +387,14 @@ def _clock() -> Iterator[Cell]:
 # --- the package ----------------------------------------------------------------------------------------------------
 
 
+#: What the update's installer may end with; the codes that only setup has are tried with an upgrade.
+EXIT_CODES: Final = {
+    code: known
+    for code, known in advisory.EXIT_CODES.items()
+    if known.meaning not in (ExitMeaning.SETUP_REFUSED, ExitMeaning.SETUP_FAILED)
+}
+
+
 def _remove_package(walk: Walk) -> None:
     for path in list(walk.host.files):
         if path.lower().startswith(f"{walk.host.staging_path}\\files\\".lower()):
@@ -503,7 +511,7 @@ def _installer() -> Iterator[Cell]:
         stays=False,
         clear=lambda walk: walk.host.services.update({advisory.WSUS_SERVICE: "running"}),
     )
-    for code, known in advisory.EXIT_CODES.items():
+    for code, known in EXIT_CODES.items():
         fault = f"exit code {code}"
         if known.meaning in (ExitMeaning.INSTALLED, ExitMeaning.RESTART_BEGUN):
             yield Cell(fault, "job: installed", lambda walk: None, package={"exit_code": code}, unproven=code != 0)

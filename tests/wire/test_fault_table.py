@@ -15,7 +15,7 @@ import pytest
 
 import wsusfix
 from tests.told import WALKED
-from tests.wire.fault_table import CELLS, Walkers, document, row
+from tests.wire.fault_table import CELLS, EXIT_CODES, Walkers, document, row
 from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, walk
 from wsusfix import advisory
 from wsusfix.lab import Lab
@@ -75,7 +75,7 @@ def test_no_two_cells_are_the_same() -> None:
 
 def test_every_documented_exit_code_and_every_phase_of_a_job_is_in_the_table() -> None:
     names = {cell.name for cell in CELLS}
-    assert {f"job: installed: exit code {code}" for code in advisory.EXIT_CODES} <= names
+    assert {f"job: installed: exit code {code}" for code in EXIT_CODES} <= names
     phases = {phase.value for phase in INSTALL_UPDATE.states} - {"abandoned", "waiting_for_window"}
     for fault in ("job's process killed", "server restarts"):
         assert {f"job: {phase}: {fault}" for phase in phases} <= names

@@ -1,6 +1,6 @@
 """One remediation after the other in one process: the last one finds what the first one found.
 
-``WSUSFIX_SOAK`` says how many, 10 by default; ``make soak`` asks for 200.
+``WSUSFIX_SOAK`` says how many, 6 by default; ``make soak`` asks for 200.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import wsusfix
 from wsusfix.lab import Lab
 from wsusfix.remote.session import Session
 
-ROUNDS = int(os.environ.get("WSUSFIX_SOAK", "10"))
+ROUNDS = int(os.environ.get("WSUSFIX_SOAK", "6"))
 
 
 @dataclass(frozen=True)
