@@ -1,7 +1,7 @@
 # Everything a newcomer needs: each target makes its own environment from a clean clone.
 #   make demo       simulated servers, the whole road, a report in demo-report/
 #   make test       lint and the suite
-#   make coverage   the same, and how much of the program it reaches
+#   make coverage   the same, the whole table of faults, and how much of the program is reached
 #   make bench      side by side with what people use today, as ratios
 #   make test-all   the suite on every CPython from 3.10 on that answers (PYTHONS= names others)
 
@@ -37,10 +37,11 @@ lint: $(VENV)/.installed
 test: lint
 	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
 
-# The same suite with every branch of wsusfix/ counted, in all its processes and from before the plugin is loaded.
+# The same suite and every cell of the table of faults, with every branch of wsusfix/ counted, in all its processes and
+# from before the plugin is loaded.
 coverage: lint
 	$(BIN)/coverage erase
-	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
+	WSUSFIX_TABLE=all WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
