@@ -10,9 +10,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 PYTEST_ARGS ?=
-# One process more than there are processors: half of the suite waits for the wire.
+# One process more than there are processors, for half of the suite waits for the wire; a file stays in one process, for
+# what its tests share is costly to make.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
-PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadgroup
+PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadfile
 # ENGINE=pwsh lets the lab's servers run the scripts in a real PowerShell 7.
 ENGINE ?=
 

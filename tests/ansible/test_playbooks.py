@@ -15,8 +15,7 @@ from tests.ansible.conftest import Ansible, Played
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.demo import inventory
 
-# One process for all of the file: its fixtures cost seconds.
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("playbooks")]
+pytestmark = pytest.mark.timeout(240)
 
 LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
 PLAN = "Make the plan and leave it at that"

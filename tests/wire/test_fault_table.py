@@ -56,8 +56,6 @@ def walkers(request: pytest.FixtureRequest) -> Iterator[Walkers]:
     assert complaints == ""
 
 
-# In one process of the tests: it has others that walk, and must have them once.
-@pytest.mark.xdist_group("faults")
 @pytest.mark.parametrize("number", [pytest.param(number, id=CELLS[number].name) for number in ASKED])
 def test_whatever_strikes_the_server_ends_fixed_once_or_untouched_and_told(
     number: int, walkers: Walkers, record_property: Callable[[str, object], None]
