@@ -8,6 +8,7 @@ how a shell of the endpoint and a job of the scheduler are given to PowerShell; 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -244,10 +245,12 @@ class Engine:
 def _live_together(process: subprocess.Popen[bytes], windows: SimulatedWindows) -> int:
     """Wait for the end of *process*, and see that it does not outlive its simulated process."""
     while True:
-        try:
-            return process.wait(_GLANCE)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(_GLANCE)
+            # Its lines are cut before it is: what it makes of that is no end of its own.
             windows.process.check()
+            return code
+        windows.process.check()
 
 
 class EnginePlugin:
