@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import pytest
@@ -19,3 +20,9 @@ def pytest_configure() -> None:
     # A shell starts what runs in its background deaf to Ctrl-C; tests of Ctrl-C would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of collected tests stay until the end; the collector need not go through them again and again.
+    gc.collect()
+    gc.freeze()
