@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.wire.servers import new_lab
 from wsusfix.lab import Host, Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,5 +119,5 @@ def ansible(tmp_path: Path) -> Ansible:
 @pytest.fixture(scope="module")
 def estate() -> Iterator[Lab]:
     """One lab for all tests of a module: each names its servers anew."""
-    with Lab() as lab:
+    with new_lab() as lab:
         yield lab

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.ansible.conftest import Ansible, Played
+from tests.wire.servers import new_lab
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.demo import inventory
 
@@ -33,7 +34,7 @@ WRONG = "Wr0ng-Geheim"
 def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played, list[Host], Path]]:
     """One survey of twenty servers, of which one is not there and one is asked with a wrong password."""
     ansible = Ansible(tmp_path_factory.mktemp("survey"))
-    with Lab() as lab:
+    with new_lab() as lab:
         hosts = [
             lab.add_server(f"wsus{number:02d}", os="Windows Server 2003", arch="x86", wsus=STATES[number % 5])
             for number in range(MANY)
@@ -107,7 +108,7 @@ def test_a_survey_tells_diagnosis_and_plan_as_data(surveyed: tuple[Played, list[
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Played], dict[str, Host]]]:
     """A dry run, then twice the remediation, then the proof: in one run of Ansible, as a site playbook has it."""
     ansible = Ansible(tmp_path_factory.mktemp("road"))
-    with Lab() as lab:
+    with new_lab() as lab:
         hosts = {name: lab.add_server(name, wsus="3.0 SP1") for name in ("top", "leaf")}
         # As `wsusfix lab --inventory` writes it, with the environment that it prints.
         told = inventory(list(hosts.values()), lab.package("WSUS-KB954960-x64.exe"))

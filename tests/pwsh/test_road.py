@@ -121,10 +121,8 @@ def test_a_job_outlives_the_shell_that_ordered_it(pwsh_lab: Lab) -> None:
     assert (host.jobs[0].phases[0], host.jobs[0].phases[-1]) == ("started", "finished")
 
 
-def test_nothing_but_the_scripts_of_the_library_is_run(pwsh_lab: Lab, tmp_path: Path) -> None:
+def test_nothing_but_the_scripts_of_the_library_is_run(pwsh_lab: Lab) -> None:
     host = pwsh_lab.add_server("wsus01")
-    source = tmp_path / "a.exe"
-    source.write_bytes(b"x")
     with pool_of(host) as pool:
         assert "only the scripts of wsusfix" in errors_of(invoke(pool, "Get-Process"))
         assert "was changed" in errors_of(invoke(pool, compose("facts").text + "# more", {}))
@@ -139,8 +137,17 @@ def test_nothing_but_the_scripts_of_the_library_is_run(pwsh_lab: Lab, tmp_path: 
         assert "only the scripts of wsusfix" in errors_of(command)
         parameters = {"staging_name": STAGING_NAME, "job_id": "a", "after": 0, "start_seconds": 1}
         assert ask(pool, "poll_job", **parameters)["status"] == "none"
-    with _client(host.connection) as client, pytest.raises(WinRMError, match="copies no files"):
-        client.copy(str(source), str(tmp_path / "copied.exe"))
+
+
+def test_what_pypsrp_copies_lies_on_the_simulated_server_and_not_on_this_machine(pwsh_lab: Lab, tmp_path: Path) -> None:
+    host = pwsh_lab.add_server("wsus01")
+    source = tmp_path / "a.exe"
+    source.write_bytes(b"x" * 1000)
+    with _client(host.connection) as client:
+        with pytest.raises(WinRMError, match="Illegal characters in path"):
+            client.copy(str(source), str(tmp_path / "copied.exe"))
+        copied = client.copy(str(source), "%temp%\\copied.exe", expand_variables=True)
+    assert host.files.read(copied) == source.read_bytes()
     assert os.listdir(tmp_path) == ["a.exe"]
 
 

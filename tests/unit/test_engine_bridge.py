@@ -240,7 +240,9 @@ def start(host: Host, job_id: str = "a") -> None:
 
 def test_the_functions_for_the_engine_are_well_formed() -> None:
     assert not gate.parse(PRIMITIVES).has_error
-    assert PRIMITIVES.isascii()
+    copying = swapped(None, port=1, token="t", culture="nb-NO", profile="C:\\Users\\o'hara")
+    assert not gate.parse(copying).has_error
+    assert (PRIMITIVES + copying).isascii()
 
 
 def test_every_function_that_a_script_calls_is_there_for_the_engine_too() -> None:

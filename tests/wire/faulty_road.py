@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import wsusfix
+from tests.wire.servers import new_lab
 from wsusfix import advisory
 from wsusfix.advisory import ExitMeaning
 from wsusfix.lab import Lab
@@ -251,7 +252,7 @@ def walk(cell: Cell) -> Walked:
     """Walk one cell to its end."""
     began = time.monotonic()
     try:
-        with Lab() as lab:
+        with new_lab() as lab:
             walked = _walk(Walk(cell, lab))
     except Exception as error:  # noqa: BLE001  (a defect: told with the cell it came about in)
         walked = ("", "", (f"walking failed: {error!r}",))

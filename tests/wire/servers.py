@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from tests import builders
 from wsusfix import scripts
+from wsusfix.lab import Lab
 from wsusfix.lab.accounts import Account, Accounts
 from wsusfix.lab.http import Endpoint
 from wsusfix.lab.psrp import Output, ScriptCall
@@ -281,6 +282,11 @@ def silent(connection: socket.socket) -> None:
     """A talk that takes everything and never says a word."""
     while connection.recv(65536):
         pass
+
+
+def new_lab() -> Lab:
+    """A lab of one's own, in the mode that the tests run in."""
+    return Lab(engine=os.environ.get("WSUSFIX_LAB_ENGINE") or None)
 
 
 # --- what may not be left -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pypsrp.exceptions import WinRMError, WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
+from tests.wire.servers import new_lab
 from wsusfix import advisory
 from wsusfix.facts import parse, probe_parameters
 from wsusfix.lab import Host, Lab
@@ -95,7 +96,7 @@ def test_servers_of_one_lab_have_addresses_of_their_own(lab: Lab) -> None:
 
 def test_two_labs_at_once_do_not_disturb_each_other(lab: Lab) -> None:
     first = lab.add_server("wsus01")
-    with Lab() as other:
+    with new_lab() as other:
         second = other.add_server("wsus01", wsus=None)
         for host, present in ((first, True), (second, False)):
             with pool_of(host) as pool:
@@ -123,8 +124,6 @@ def test_pypsrps_own_commands_but_copy_are_refused(lab: Lab) -> None:
 
 
 def test_a_copied_file_lies_on_the_server_byte_for_byte(lab: Lab, tmp_path: Path) -> None:
-    if lab.engine is not None:
-        pytest.skip("pypsrp's own script would write on this machine: the engine refuses it")
     host = lab.add_server("wsus01")
     source = tmp_path / "package.exe"
     source.write_bytes(bytes(range(256)) * 1000)
@@ -243,7 +242,7 @@ def test_latency_is_added_to_every_answer(lab: Lab) -> None:
 
 def test_closing_a_lab_ends_its_threads_and_is_allowed_twice() -> None:
     before = set(threading.enumerate())
-    lab = Lab()
+    lab = new_lab()
     host = lab.add_server("wsus01")
     with pool_of(host) as pool:
         ask(pool, "facts", **probe_parameters(Timeouts()))

@@ -28,7 +28,19 @@ from spnego._ntlm_raw.crypto import ntowfv1
 
 import wsusfix
 from tests import builders
-from tests.wire.servers import ACCOUNT, Asked, answering, fault, instead, nothing_left, raw, reach, serving, session
+from tests.wire.servers import (
+    ACCOUNT,
+    Asked,
+    answering,
+    fault,
+    instead,
+    new_lab,
+    nothing_left,
+    raw,
+    reach,
+    serving,
+    session,
+)
 from wsusfix import report
 from wsusfix.cli import main
 from wsusfix.errors import WsusFixError
@@ -174,7 +186,7 @@ def everything(monkeypatch: pytest.MonkeyPatch) -> Everything:
 @pytest.fixture
 def secret_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr("wsusfix.lab.lab._PASSWORD", SECRET)
-    with Lab() as lab:
+    with new_lab() as lab:
         yield lab
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import wsusfix
-from wsusfix.lab import Lab
+from tests.wire.servers import new_lab
 from wsusfix.remote.session import Session
 
 ROUNDS = int(os.environ.get("WSUSFIX_SOAK", "6"))
@@ -67,7 +67,7 @@ def memory() -> int:
 
 def remediate(number: int) -> None:
     """Mend a fresh server; the line breaks on every third."""
-    with Lab() as lab:
+    with new_lab() as lab:
         host = lab.add_server(f"wsus{number:03}", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
         host.install_seconds = 0.0
         if number % 3 == 2:

@@ -87,8 +87,13 @@ throw [System.Management.Automation.ErrorRecord]::new($exception, {error_id}, {c
 class Desk(Protocol):
     """Who decides about scripts: the simulated server."""
 
-    def admit(self, call: ScriptCall) -> tuple[str, SimulatedWindows]:
-        """Let a pipeline begin: which script it is, and the simulated process that it runs in.
+    @property
+    def profile(self) -> str:
+        """The home folder of the account that connects."""
+
+    def admit(self, call: ScriptCall) -> tuple[str | None, SimulatedWindows]:
+        """Let a pipeline begin: which script of the library's it is, or ``None`` for pypsrp's own copy, and the
+        simulated process that it runs in.
 
         Raises:
             TerminatingError: it is none that may run.
@@ -103,25 +108,28 @@ def find_engine() -> str | None:
 
 
 @functools.cache
-def _primitives() -> str:
-    return resources.files(__package__).joinpath("primitives.ps1").read_text(encoding="utf-8").replace("\r\n", "\n")
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(f"{name}.ps1").read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-def swapped(name: str, *, port: int, token: str, culture: str, script: str = "") -> str:
+def swapped(name: str | None, *, port: int, token: str, culture: str, script: str = "", profile: str = "") -> str:
     """Return the script *name* as the engine runs it.
 
     Args:
-        name: of the script.
+        name: of the script, ``None`` for what stands in for pypsrp's own copy script.
         port: of the switchboard.
         token: under which the switchboard knows the simulated process.
         culture: that the script runs under.
         script: path of a job's script on the simulated server.
+        profile: home folder of the account, where what is copied may go.
     """
     place = (
         f"$SimulatedServer = @{{ port = {port}; token = {_quoted(token)}; culture = {_quoted(culture)}; "
-        f"script = {_quoted(script)}; reader = $null; writer = $null }}"
+        f"script = {_quoted(script)}; profile = {_quoted(profile)}; reader = $null; writer = $null }}"
     )
-    return compose(name, windows=_primitives()).text.replace(BEGIN_WINDOWS, f"{BEGIN_WINDOWS}\n{place}", 1)
+    if name is None:
+        return _source("copying").replace(BEGIN_WINDOWS, f"{BEGIN_WINDOWS}\n{place}\n{_source('primitives')}", 1)
+    return compose(name, windows=_source("primitives")).text.replace(BEGIN_WINDOWS, f"{BEGIN_WINDOWS}\n{place}", 1)
 
 
 class Engine:
@@ -419,8 +427,14 @@ class _Shell:
         except ProcessEnded:
             raise EngineError("the server is going down") from None
         run.token = self._engine.switchboard.open(run.windows)
-        culture, port = run.windows.machine.culture, self._engine.switchboard.port
-        return _rewritten(message, swapped(name, port=port, token=run.token, culture=culture))
+        text = swapped(
+            name,
+            port=self._engine.switchboard.port,
+            token=run.token,
+            culture=run.windows.machine.culture,
+            profile=self._plugin.desk.profile,
+        )
+        return _rewritten(message, text)
 
     def _call(self, run: _Run, message: bytes) -> ScriptCall:
         """Take the message that creates a pipeline apart, for the desk."""

@@ -607,17 +607,20 @@ class Host:
         finally:
             self._machine.processes.end(windows.process, 0)
 
-    def admit(self, call: ScriptCall) -> tuple[str, SimulatedWindows]:
-        """Let a script of the library begin in the engine, as a process of the account that connects.
+    @property
+    def profile(self) -> str:
+        """The home folder of the account that connects."""
+        return self._profile
+
+    def admit(self, call: ScriptCall) -> tuple[str | None, SimulatedWindows]:
+        """Let a script of the library, or pypsrp's own copy (``None``), begin in the engine, as a process of the
+        account that connects.
 
         Raises:
             TerminatingError: it is none, or its parameters are not those of its contract.
             ProcessEnded: the server is going down.
         """
-        if call.is_script and call.script == _COPY:
-            message = "the lab with an engine copies no files: pypsrp's script would write on this very machine"
-            raise TerminatingError(message, error_id="UnknownScript", category="NotImplemented")
-        name, _ = self._recognised(call)
+        name = None if call.is_script and call.script == _COPY else self._recognised(call)[0]
         return name, self.session(call.stopped)
 
     def _answer(self, windows: SimulatedWindows, call: ScriptCall) -> object:
