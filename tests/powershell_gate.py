@@ -81,6 +81,9 @@ TYPES: Final = frozenset(
         "System.Management.Automation.PowerShell",
         "System.Management.ManagementDateTimeConverter",
         "System.Math",
+        "System.Net.Security.RemoteCertificateValidationCallback",
+        "System.Net.Security.SslStream",
+        "System.Net.Sockets.TcpClient",
         "System.Net.WebException",
         "System.Net.WebRequest",
         "System.Reflection.Assembly",
@@ -115,6 +118,7 @@ TYPES: Final = frozenset(
         "System.TimeZone",
         "System.ArgumentException",
         "System.UnauthorizedAccessException",
+        "System.Uri",
         "System.Version",
     }
 )

@@ -7,13 +7,16 @@ ask the simulated server, call by call.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.pwsh.shell import Shell
+from tests.wire.certificates import self_signed, tls
+from tests.wire.servers import raw
 from wsusfix.lab import Lab
 from wsusfix.lab.scheduler import SYSTEM
 from wsusfix.lab.windows import SimulatedWindows
@@ -158,6 +161,41 @@ def test_what_is_net_alone_answers_like_the_functions_that_ask_the_simulation(
     real, simulated = str(real).splitlines(), str(simulated).splitlines()
     assert len(real) == _CALLS.count("Show-Call ")
     assert dict(line.split(": ", 1) for line in simulated) == dict(line.split(": ", 1) for line in real)
+
+
+def _answering(answer: bytes) -> Callable[[socket.socket], None]:
+    """Hear a request to its end, and answer so."""
+
+    def talk(line: socket.socket) -> None:
+        heard = b""
+        while b"\r\n\r\n" not in heard and (piece := line.recv(4096)):
+            heard += piece
+        line.sendall(answer if heard.startswith(b"GET /a/b.asmx HTTP/1.1\r\nHost: ") else b"HTTP/1.1 400 What\r\n\r\n")
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>", "200"),
+        (b"HTTP/1.1 500 Internal Server Error\r\n\r\n", "500"),
+        (b"SSH-2.0-something\r\n", "ServerProtocolViolation"),
+        (b"", "ServerProtocolViolation"),
+    ],
+)
+def test_over_tls_it_is_http_that_answers_whatever_name_the_certificate_has(
+    shell: Shell, tmp_path: Path, answer: bytes, told: str
+) -> None:
+    ask = f"{source('windows')}\n$ErrorActionPreference = 'Stop'\nGet-WebStatus "
+    with tls(self_signed(tmp_path, "192.0.2.1"), _answering(answer)) as server:
+        url = f"https://{server.address}:{server.port}/a/b.asmx"
+        assert shell.run(f"{ask} '{url}'").output == [told]
+    # Who does not listen, or speaks no TLS, does not answer either.
+    assert shell.run(f"{ask} '{url}'").output == ["SocketException"]
+    with raw(lambda line: line.sendall(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
+        (kept,) = shell.run(f"{ask} 'https://{server.address}:{server.port}/a/b.asmx'").output
+        assert not str(kept).isdigit()
 
 
 def _script(functions: str, places: dict[str, str]) -> str:

@@ -276,8 +276,8 @@ def test_a_log_is_asked_about_a_moment_and_decides_only_against() -> None:
     ("changes", "ok", "worked_around", "words"),
     [
         ({}, True, True, "still in the product"),
-        ({"web_service": "TrustFailure"}, True, True, "TrustFailure"),
-        ({"web_service": ""}, True, True, "worked around"),
+        ({"web_service": "TrustFailure"}, False, True, "NOT OK: ClientWebService: TrustFailure"),
+        ({"web_service": ""}, False, True, "NOT OK: ClientWebService: not asked"),
         ({"web_service": "500"}, False, True, "NOT OK: ClientWebService: 500"),
         ({"replica": True}, False, True, "NOT OK: replica: yes"),
         ({"automatic": False}, False, True, "NOT OK: synchronises by its timetable: no"),

@@ -903,7 +903,8 @@ class SimulatedWindows:
     def get_web_status(self, url: str) -> str:
         """What this server answers over HTTP, or what keeps it from answering."""
         if self.machine.services.get("w3svc") != "running":
-            return "ConnectFailure"
+            # Over TLS it is the connection itself that is told of.
+            return "SocketException" if url.startswith("https://") else "ConnectFailure"
         path = "/".join(url.split("/")[3:]).lower()
         return str(self.machine.web.get(path, 404))
 

@@ -1421,11 +1421,53 @@ function Write-WsusLog {
     }
 }
 
+function Get-TlsStatus {
+    param([System.Uri] $Uri)
+    # What this very server answers over HTTPS.  Its certificate is for another name than the one it is asked by here;
+    # nothing secret is sent, so that any will do.
+    $client = New-Object System.Net.Sockets.TcpClient
+    try {
+        $client.ReceiveTimeout = 30000
+        $client.SendTimeout = 30000
+        $client.Connect($Uri.Host, $Uri.Port)
+        $any = [System.Net.Security.RemoteCertificateValidationCallback] { return $true }
+        $stream = New-Object System.Net.Security.SslStream($client.GetStream(), $false, $any)
+        try {
+            $stream.AuthenticateAsClient($Uri.Host)
+            $asked = 'GET ' + $Uri.PathAndQuery + " HTTP/1.1`r`nHost: " + $Uri.Host + "`r`nConnection: close`r`n`r`n"
+            $bytes = [System.Text.Encoding]::ASCII.GetBytes($asked)
+            $stream.Write($bytes, 0, $bytes.Length)
+            # "HTTP/1.1 200 OK": what comes after is of no interest.
+            $line = ''
+            while ($line.Length -lt 12) {
+                $byte = $stream.ReadByte()
+                if ($byte -lt 0) {
+                    break
+                }
+                $line += [char] $byte
+            }
+        }
+        finally {
+            $stream.Close()
+        }
+    }
+    finally {
+        $client.Close()
+    }
+    if ($line -cmatch '^HTTP/1\.[01] [0-9]{3}$') {
+        return $line.Substring(9)
+    }
+    return 'ServerProtocolViolation'
+}
+
 function Get-WebStatus {
     param([string] $Url)
     # What this very server answers over HTTP, or what kept it from answering.
     $answer = $null
     try {
+        if ($Url.StartsWith('https://')) {
+            return (Get-TlsStatus $Url)
+        }
         $request = [System.Net.WebRequest]::Create($Url)
         $request.Proxy = $null
         $request.Timeout = 30000
