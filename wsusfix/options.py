@@ -115,6 +115,8 @@ class Timeouts:
         restart: for a server that restarts to be reached again.
         backup: for a backup of the database, and for reading it back.
         stop: for the services of IIS and of WSUS to stop, and to start again.
+        restore: for which the job of a reset tries to put back what it had switched, whatever fails; it goes on by
+            itself when ``job`` is over.
     """
 
     connect: float = 15.0
@@ -134,6 +136,7 @@ class Timeouts:
     restart: float = 1200.0
     backup: float = 7200.0
     stop: float = 300.0
+    restore: float = 86400.0
 
     def __post_init__(self) -> None:
         for item in fields(self):

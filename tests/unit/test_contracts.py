@@ -17,6 +17,7 @@ from wsusfix.scripts.contracts import (
     FACTS,
     JOBS,
     LONG_LIMIT,
+    RECORD_LIMIT,
     STAGE,
     Contract,
     ContractError,
@@ -100,8 +101,9 @@ def test_a_string_longer_than_its_bound_is_refused(contract: Contract) -> None:
 def test_every_string_of_an_answer_is_bounded() -> None:
     for contract in QUESTIONS:
         for wanted in (*contract.answer.values(), *contract.families.values()):
-            assert wanted.limit in (DEFAULT_LIMIT, LONG_LIMIT)
+            assert wanted.limit in (DEFAULT_LIMIT, LONG_LIMIT, RECORD_LIMIT)
     assert LONG_LIMIT <= 256 * 1024
+    assert RECORD_LIMIT <= 300_000
 
 
 def test_a_string_of_a_class_of_its_own_comes_out_as_a_plain_string() -> None:

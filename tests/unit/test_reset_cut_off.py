@@ -41,11 +41,16 @@ _DEEDS: Final = (
     "deny_wsus_update",
     "reset_wsus_update",
 )
+#: What only looks, and may fail all the same.
+_LOOKS: Final = ("get_wsus_settings", "get_wsus_revisions", "get_wsus_approvals")
 #: More than a job does, so that it may come to its end, too.
 _MOST_DEEDS: Final = 34
+#: The same with its looks.
+_MOST_CALLS: Final = 60
 #: What makes the road longest, most of the time.
 _mostly = st.sampled_from([True, True, True, False])
 _deeds = st.sampled_from(range(1, _MOST_DEEDS + 1))
+_calls = st.sampled_from(range(1, _MOST_CALLS + 1))
 
 
 class Unlucky(SimulatedWindows):
@@ -55,15 +60,18 @@ class Unlucky(SimulatedWindows):
         host: the server it runs on.
         deeds: how many it may begin; ``None`` for all.
         fault: what it ends with.
+        looks: whether looks at WSUS count as well.
         done: whether the last of them takes effect; a file is half written if not.
     """
 
-    def __init__(self, host: Host, deeds: int | None, fault: type[BaseException], done: bool) -> None:
+    def __init__(
+        self, host: Host, deeds: int | None, fault: type[BaseException], done: bool, *, looks: bool = False
+    ) -> None:
         machine = host.machine
         super().__init__(machine, machine.processes.start("powershell.exe", "powershell.exe -File job.ps1", SYSTEM))
         self._left, self._fault, self._done = deeds, fault, done
         self._service = host.update_service
-        for name in (*_DEEDS, "wait_seconds"):
+        for name in (*_DEEDS, *(_LOOKS if looks else ()), "wait_seconds"):
             setattr(self, name, functools.partial(self._asked, name, getattr(self, name)))
 
     def _asked(self, name: str, ask: Callable[..., Any], *given: Any) -> Any:
@@ -86,6 +94,11 @@ class Unlucky(SimulatedWindows):
             self.machine.processes.end(self.process)
             raise ProcessEnded
         raise WindowsError_("no more")
+
+    @property
+    def struck(self) -> bool:
+        """Whether it came to the fault."""
+        return self._left is None
 
 
 class CutOff(RuleBasedStateMachine):
@@ -120,8 +133,13 @@ class CutOff(RuleBasedStateMachine):
         return [update for update in self.service.updates if self.is_broken(update)]
 
     def run_job(
-        self, deeds: int | None = None, fault: type[BaseException] = ProcessEnded, done: bool = True, **changed: Any
-    ) -> None:
+        self,
+        deeds: int | None = None,
+        fault: type[BaseException] = ProcessEnded,
+        done: bool = True,
+        looks: bool = False,
+        **changed: Any,
+    ) -> Unlucky:
         folder = f"{self.host.staging_path}\\jobs\\{uuid.uuid4().hex[:12]}"
         self.host.files.make_folders(f"{folder}\\state")
         parameters = {
@@ -132,13 +150,15 @@ class CutOff(RuleBasedStateMachine):
             "kept_name": KEPT_NAME,
             "revisions": {update.id: str(update.revisions[0]) for update in self.broken},
             "ready_seconds": 60,
+            "restore_seconds": 600,
             **changed,
         }
         self.host.files.create(f"{folder}\\parameters.xml", to_clixml(parameters))
-        windows = Unlucky(self.host, deeds, fault, done)
+        windows = Unlucky(self.host, deeds, fault, done, looks=looks)
         with contextlib.suppress(ProcessEnded, WindowsError_):
             JOBS["reset_approvals"](windows, folder)
         self.host.machine.processes.end(windows.process)
+        return windows
 
     def look(self) -> Diagnosis:
         windows = self.host.session()
@@ -155,9 +175,9 @@ class CutOff(RuleBasedStateMachine):
     def is_cut_off(self, deeds: int, done: bool) -> None:
         self.run_job(deeds, done=done)
 
-    @rule(deeds=_deeds, done=st.booleans())
-    def fails(self, deeds: int, done: bool) -> None:
-        self.run_job(deeds, WindowsError_, done)
+    @rule(calls=_calls, done=st.booleans())
+    def fails(self, calls: int, done: bool) -> None:
+        self.run_job(calls, WindowsError_, done, looks=True)
 
     @rule(deeds=st.one_of(st.none(), st.integers(1, 12)), done=st.booleans())
     def only_goes_back(self, deeds: int | None, done: bool) -> None:
@@ -268,3 +288,28 @@ def test_at_every_single_deed_of_a_replicas_reset_and_of_its_way_back(fault: typ
             walk.what_is_switched_is_known_and_nothing_else_is_touched()
         finally:
             walk.teardown()
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["a reset", "the way back of an earlier one"])
+@pytest.mark.parametrize("done", [False, True])
+def test_no_single_error_anywhere_leaves_a_replica_autonomous_when_the_job_has_ended(earlier: bool, done: bool) -> None:
+    walk = CutOff()
+    try:
+        walk.stand_up(replica=True, automatic=True, declined=False)
+        # A job that cannot write down that it began does nothing, and is not meant here.
+        for call in range(2, 2 * _MOST_CALLS):
+            if earlier:
+                # Killed when it had just switched, with nothing open from before.
+                walk.run_job(revisions={})
+                walk.run_job(8)
+                assert (walk.service.replica, walk.service.automatic) == (False, False)
+            job = walk.run_job(call, WindowsError_, done, looks=True, **({"revisions": {}} if earlier else {}))
+            assert (walk.service.replica, walk.service.automatic) == walk.settings, call
+            walk.no_approval_is_lost_without_a_saved_copy()
+            walk.what_is_switched_is_known_and_nothing_else_is_touched()
+            if not job.struck:
+                break
+        else:
+            pytest.fail("the job never came to its end")
+    finally:
+        walk.teardown()

@@ -376,6 +376,7 @@ _TOLD: Final[Mapping[JobPhase, tuple[str, str]]] = MappingProxyType(
         JobPhase.BACKING_UP: ("path", "{}"),
         JobPhase.STOPPING: ("services", "{}"),
         JobPhase.WAITING_FOR_WSUS: ("state", "WSUS says {}"),
+        JobPhase.RESTORING: ("trouble", "what was switched is not put back yet: {}"),
         JobPhase.RESTORED_FIRST: ("record", "from record {} of an earlier run"),
         JobPhase.SAVED: ("approvals", "{} approvals"),
         JobPhase.DECLINED: ("update_id", "{}"),

@@ -47,9 +47,10 @@ $answer = @{
 if ($answer.reset_state -ne 'refused') {
     $answer.saved = Get-NewestKept $kept '.record'
     $answer.marker = Get-NewestKept $kept '.marker'
+    # As much as a job writes.
     foreach ($name in @('saved', 'marker')) {
-        if ($answer[$name].Length -gt 200000) {
-            $answer[$name] = $answer[$name].Substring(0, 200000)
+        if ($answer[$name].Length -gt 300000) {
+            $answer[$name] = $answer[$name].Substring(0, 300000)
         }
     }
 }

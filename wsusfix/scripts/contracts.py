@@ -26,6 +26,8 @@ BACKUP_NAME: Final = "wsusfix-backup"
 DEFAULT_LIMIT: Final = 4096
 #: The log tail, the list of states and the like.
 LONG_LIMIT: Final = 256 * 1024
+#: What a reset of approvals saves: the job writes no longer record, and the look brings all of it back.
+RECORD_LIMIT: Final = 300_000
 
 
 class ContractError(ValueError):
@@ -97,6 +99,7 @@ class JobPhase(str, enum.Enum):
     APPROVED = "approved"
     TREATED = "treated"  #: declined again: one update is done
     MARKED = "marked"
+    RESTORING = "restoring"  #: what was switched could not be put back yet, and is tried again
     RESTORED = "restored"
     FINISHED = "finished"
     ABANDONED = "abandoned"  #: written in place of ``started`` to keep a late task from ever beginning
@@ -187,6 +190,7 @@ TEXT: Final = Field()
 NUMBER: Final = Field(int)
 FLAG: Final = Field(bool)
 LONG: Final = Field(limit=LONG_LIMIT)
+RECORD: Final = Field(limit=RECORD_LIMIT)
 
 _REFUSED: Final[Mapping[str, Field]] = MappingProxyType({"refused": TEXT, "detail": TEXT})
 
@@ -785,8 +789,8 @@ APPROVALS: Final = Contract(
         "updates": LONG,  # one a line: id, revisions with a comma, declined, approvals, articles with a comma, title
         "cut": FLAG,  # there were more updates than are told
         "reset_state": TEXT,  # ResetState
-        "saved": LONG,  # the newest record, cut to the limit by the script
-        "marker": LONG,
+        "saved": RECORD,  # the newest record, all that a job writes into one
+        "marker": RECORD,
         "web_service": TEXT,  # HTTP status, or what kept it from answering; "" when it was not asked
     },
 )
@@ -799,12 +803,15 @@ RESET_APPROVALS: Final = Contract(
         "kept_name": str,
         "revisions": dict,  # id of an update -> its newest revision, decimal; empty only to go the way back
         "ready_seconds": int,  # how long a synchronisation, or somebody's saving, is waited for each time
+        "restore_seconds": int,  # for how long what was switched is tried to be put back, whatever fails
     },
     states={
         JobPhase.STARTED: ("account_sid",),
+        # Told on the way back of an earlier run, and again on this one's own.
+        JobPhase.RESTORING: ("waited", "trouble"),
+        JobPhase.RESTORED_FIRST: ("record", "replica", "automatic"),
         JobPhase.WAITING_FOR_WINDOW: ("until",),
         JobPhase.WAITING_FOR_WSUS: ("waited", "state"),
-        JobPhase.RESTORED_FIRST: ("record", "replica", "automatic"),
         JobPhase.SAVED: ("record", "approvals"),
         JobPhase.SUSPENDED: (),
         JobPhase.SWITCHED: (),

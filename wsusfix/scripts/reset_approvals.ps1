@@ -53,23 +53,62 @@ function Set-WsusSetting {
     return $trouble
 }
 
-function Restore-Settings {
-    param([string] $Folder, $Record, [int] $Limit)
-    # '' or what kept it.  First a replica again, and only then by its timetable.
-    try {
-        foreach ($name in @('replica', 'automatic')) {
-            $wanted = $Record[$name] -ceq 'true'
-            if ((Get-WsusSettings)[$name] -ne $wanted) {
-                $trouble = Set-WsusSetting $Folder $name $wanted $Limit
-                if ($trouble -ne '') {
-                    return ($name + ': ' + $trouble)
+function Get-RestoreTrouble {
+    param($Record)
+    # '' when all is as the record says; else what keeps it, or what was just saved and is to be looked at again.
+    # First a replica again, and only then by its timetable.
+    $settings = Get-WsusSettings
+    foreach ($name in @('replica', 'automatic')) {
+        $wanted = $Record[$name] -ceq 'true'
+        if ($settings[$name] -ne $wanted) {
+            if ($settings.state -cne 'Ready') {
+                return ($name + ': WSUS was not ready: ' + $settings.state)
+            }
+            try {
+                if ($name -ceq 'replica') {
+                    Set-WsusReplica $wanted
+                }
+                else {
+                    Set-WsusAutomatic $wanted
                 }
             }
+            catch {
+                return ($name + ': ' + [string] $_.Exception.Message)
+            }
+            return ($name + ': it did not stay as it was set')
         }
-        return ''
     }
-    catch {
-        return [string] $_.Exception.Message
+    return ''
+}
+
+function Restore-Settings {
+    param([string] $Folder, $Record, [int] $Limit)
+    # '' or what kept it.  Whatever fails here is tried again, for hours: nobody waits for this job, and a server that
+    # it leaves switched stays so until somebody comes.
+    $waited = 0
+    $told = 0
+    while ($true) {
+        try {
+            $trouble = Get-RestoreTrouble $Record
+        }
+        catch {
+            $trouble = 'WSUS: ' + [string] $_.Exception.Message
+        }
+        if ($trouble -eq '' -or $waited -ge $Limit) {
+            return $trouble
+        }
+        $pause = 5
+        $silent = 30
+        if ($waited -ge 600) {
+            $pause = 30
+            $silent = 600
+        }
+        if ($waited - $told -ge $silent) {
+            Add-Quietly $Folder 'restoring' @{ waited = $waited; trouble = $trouble }
+            $told = $waited
+        }
+        Wait-Seconds $pause
+        $waited += $pause
     }
 }
 
@@ -96,7 +135,7 @@ function Restore-Earlier {
     # Whether nothing of an earlier run is open any more.
     foreach ($number in @(Get-OpenRecords $Kept)) {
         $record = ConvertFrom-Lines (Read-TextFile (Get-NumberedPath $Kept $number '.record'))
-        $trouble = Restore-Settings $Folder $record $Parameters.ready_seconds
+        $trouble = Restore-Settings $Folder $record $Parameters.restore_seconds
         if ($trouble -ne '') {
             $Result.reason = 'not_restored'
             $Result.detail = $trouble
@@ -229,12 +268,30 @@ function Reset-Updates {
 
 function Invoke-Reset {
     param([string] $Folder, $Parameters, $Result)
+    $kept = Get-StagingPath $Parameters.kept_name
+    $trust = Get-FolderTrust $kept
+    $earlier = @()
+    if ($trust -eq '') {
+        $earlier = @(Get-EarlierApprovals $kept)
+        # What was left switched waits neither for a window nor for anything else.
+        if (-not (Restore-Earlier $Folder $kept $Parameters $Result)) {
+            return
+        }
+    }
+    elseif ($trust -ne 'absent') {
+        $Result.reason = 'kept_refused'
+        $Result.detail = $trust
+        return
+    }
+    if ($Parameters.revisions.Count -eq 0) {
+        $Result.reason = 'done'
+        return
+    }
     if (-not (Wait-Window $Folder $Parameters)) {
         $Result.reason = 'window_over'
         return
     }
-    $kept = Get-StagingPath $Parameters.kept_name
-    if ((Get-FolderTrust $kept) -eq 'absent') {
+    if ($trust -eq 'absent') {
         New-ClosedFolder $kept
     }
     $trust = Get-FolderTrust $kept
@@ -247,14 +304,6 @@ function Invoke-Reset {
     if ($settings.role -cne 'Administrator') {
         $Result.reason = 'not_wsus_administrator'
         $Result.detail = $settings.role
-        return
-    }
-    $earlier = @(Get-EarlierApprovals $kept)
-    if (-not (Restore-Earlier $Folder $kept $Parameters $Result)) {
-        return
-    }
-    if ($Parameters.revisions.Count -eq 0) {
-        $Result.reason = 'done'
         return
     }
     if (-not (Wait-WsusReady $Folder $Parameters.ready_seconds)) {
@@ -284,7 +333,7 @@ function Invoke-Reset {
     }
     finally {
         $record = @{ replica = (ConvertTo-OneLine $settings.replica); automatic = (ConvertTo-OneLine $settings.automatic) }
-        $trouble = Restore-Settings $Folder $record $Parameters.ready_seconds
+        $trouble = Restore-Settings $Folder $record $Parameters.restore_seconds
         if ($trouble -eq '') {
             Close-Record $kept $number
             Add-Quietly $Folder 'restored' $record

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from tests.pwsh.cases.stage import Stage, case
 from tests.pwsh.shell import hasty
+from wsusfix import advisory
 from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.lab import Host
 from wsusfix.lab.approvals import Approval
@@ -56,6 +59,17 @@ def _(stage: Stage) -> dict[str, Any]:
     host.services["w3svc"] = "stopped"
     answer = stage.look(host)
     assert (answer["updates"], answer["web_service"]) == ("", "ConnectFailure")
+    return answer
+
+
+@case("approvals", "a web service that is asked over TLS")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.machine.registry.set(advisory.SETUP_KEY, UsingSSL=1, PortNumber=8531)
+    answer = stage.look(host)
+    assert answer["web_service"] == "200"
+    host.machine.web.clear()
+    assert stage.look(host)["web_service"] == "404"
     return answer
 
 
@@ -113,6 +127,18 @@ def _(stage: Stage) -> dict[str, Any]:
     _kept(host, "00001.record", RECORD.replace("end\n", ""))
     answer = stage.look(host)
     assert (answer["reset_state"], answer["saved"]) == ("none", "")
+    return answer
+
+
+@case("approvals", "the longest record that a job writes comes back whole")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    broken.approvals = [Approval(102, f"group-{number:04}", administrator="x" * 1800) for number in range(155)]
+    assert stage.reset(host)["approvals"] == "155"
+    answer = stage.look(host)
+    assert 280_000 < len(answer["saved"]) <= 300_000
+    assert answer["saved"].endswith("\nend\n")
     return answer
 
 
@@ -321,6 +347,102 @@ def _only_off(windows: SimulatedWindows) -> Any:
         save(replica)
 
     return switch
+
+
+@case("reset_approvals", "every look and every saving of the way back fails once", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+    _when(windows, "marked", lambda: _fails_once(windows))
+    answer = stage.reset(host, windows=windows)
+    assert host.update_service.saves == 4
+    assert (host.replica, host.update_service.automatic) == (True, True)
+    assert stage.look(host)["reset_state"] == "marked"
+    phases = "started saved suspended switched declined approved treated marked restored finished"
+    return _treated(host, answer, phases)
+
+
+def _when(windows: SimulatedWindows, phase: str, happen: Callable[[], object]) -> None:
+    """Let it happen as soon as the job has written down the phase."""
+    add = windows.add_text_file
+
+    def added(path: str, text: str) -> bool:
+        done = add(path, text)
+        if f"phase={phase}\n" in text:
+            happen()
+        return done
+
+    windows.add_text_file = added  # type: ignore[method-assign]
+
+
+def _fails_once(windows: SimulatedWindows) -> None:
+    """From now on every kind of call to WSUS fails when it is made first."""
+    for name in ("get_wsus_settings", "set_wsus_replica", "set_wsus_automatic"):
+        setattr(windows, name, _after_one_error(getattr(windows, name)))
+
+
+def _after_one_error(ask: Callable[..., Any]) -> Callable[..., Any]:
+    calls: list[object] = []
+
+    def asked(**given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 1:
+            raise WindowsError_("Timeout expired")
+        return ask(**given)
+
+    return asked
+
+
+@case("reset_approvals", "a synchronisation that outlasts the switching", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+    wait, waited = windows.wait_seconds, [0.0]
+
+    def waits(seconds: float) -> None:
+        wait(seconds)
+        waited[0] += seconds
+        if waited[0] >= 7200:
+            host.update_service.restarted()
+
+    windows.wait_seconds = waits  # type: ignore[method-assign]
+    _when(windows, "marked", lambda: host.synchronizing(36000))
+    answer = stage.reset(host, windows=windows, restore_seconds=86400)
+    assert (host.replica, host.update_service.automatic) == (True, True)
+    assert answer["trouble"] == "replica: WSUS was not ready: SynchronizationInProgress"
+    # Often at first, and then every ten minutes.
+    assert answer["phases"].split().count("restoring") == 20 + 10
+    return answer
+
+
+@case("reset_approvals", "an earlier run was cut off, and the maintenance window is over", "window_over")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, upstream="wsus-top")
+    host.update_service.save_seconds = 0.0
+    _kept(host, "00001.record", RECORD)
+    before = state_of(host)
+    answer = stage.reset(host, not_after="2008-07-15T10:00:00Z")
+    assert answer["phases"] == "started restored_first finished"
+    assert host.replica
+    assert state_of(host) == before
+    return answer
+
+
+@case("reset_approvals", "an earlier run was cut off, and the maintenance window opens later", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage, upstream="wsus-top")
+    host.update_service.save_seconds = 0.0
+    _kept(host, "00001.record", RECORD)
+    seen: list[bool] = []
+    windows = hasty(host)
+    _when(windows, "waiting_for_window", lambda: seen.append(host.replica))
+    opens = (datetime.now(timezone.utc) + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    answer = stage.reset(host, windows=windows, not_before=opens)
+    assert seen == [True]
+    assert answer["phases"].startswith("started restored_first waiting_for_window saved suspended switched ")
+    return answer
 
 
 @case("reset_approvals", "an error in the middle", "broken")

@@ -153,7 +153,7 @@ class Stage:
         result = self.shell.work(host, f"{folder}\\job.ps1", windows, kind)
         assert (result.state, result.errors, result.output) == ("Completed", [], [])
         states = states_of(host.session().read_text_file(f"{folder}\\state\\00001.txt") or "")
-        for number in range(2, 30):
+        for number in range(2, 80):
             text = host.session().read_text_file(f"{folder}\\state\\{number:05d}.txt")
             states += states_of(text) if text else []
         told = {key: value for each in states[:-1] for key, value in each.items()}
@@ -167,6 +167,7 @@ def reset_parameters(host: Host, **changed: Any) -> dict[str, Any]:
         "kept_name": KEPT_NAME,
         "revisions": {update.id: str(update.revisions[0]) for update in named},
         "ready_seconds": 20,
+        "restore_seconds": 100,
         "not_before": "",
         "not_after": "",
         "event_source": "wsusfix",

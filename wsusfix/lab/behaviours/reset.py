@@ -56,8 +56,8 @@ def approvals(windows: SimulatedWindows, parameters: Parameters, chunks: Iterato
         "web_service": "",
     }
     if state is not ResetState.REFUSED:
-        answer["saved"] = newest_kept(windows, kept, ".record")[:_LIMIT]
-        answer["marker"] = newest_kept(windows, kept, ".marker")[:_LIMIT]
+        answer["saved"] = newest_kept(windows, kept, ".record")[:_RECORD_LIMIT]
+        answer["marker"] = newest_kept(windows, kept, ".marker")[:_RECORD_LIMIT]
     try:
         answer |= windows.get_wsus_settings()
         marked = from_lines(answer["marker"]) or {}
@@ -121,20 +121,25 @@ class _Resetting:
 
     def run(self) -> None:
         windows, result = self._windows, self._result
+        trust = windows.get_folder_trust(self._kept)
+        if not trust:
+            self._earlier = self._earlier_approvals()
+            # What was left switched waits neither for a window nor for anything else.
+            if not self._restore_earlier():
+                return None
+        elif trust != ABSENT:
+            return self._end(JobReason.KEPT_REFUSED, trust)
+        if not self._parameters["revisions"]:
+            return self._end(JobReason.DONE)
         if not wait_window(windows, self._folder, self._parameters):
             return self._end(JobReason.WINDOW_OVER)
-        if windows.get_folder_trust(self._kept) == ABSENT:
+        if trust == ABSENT:
             windows.new_closed_folder(self._kept)
         if trust := windows.get_folder_trust(self._kept):
             return self._end(JobReason.KEPT_REFUSED, trust)
         role = windows.get_wsus_settings()["role"]
         if role != _ADMINISTRATOR:
             return self._end(JobReason.NOT_WSUS_ADMINISTRATOR, role)
-        self._earlier = self._earlier_approvals()
-        if not self._restore_earlier():
-            return None
-        if not self._parameters["revisions"]:
-            return self._end(JobReason.DONE)
         if not self._wait_ready():
             return self._end(JobReason.WSUS_NOT_READY, windows.get_wsus_settings()["state"])
         settings = windows.get_wsus_settings()
@@ -193,16 +198,42 @@ class _Resetting:
             self._windows.wait_seconds(5)
         return trouble
 
-    def _restore(self, record: Mapping[str, str]) -> str:
-        """``""`` or what kept it.  First a replica again, and only then by its timetable."""
-        try:
-            for name in ("replica", "automatic"):
-                wanted = record.get(name) == "true"
-                if self._windows.get_wsus_settings()[name] != wanted and (trouble := self._set(name, wanted)):
-                    return f"{name}: {trouble}"
-        except WindowsError_ as error:
-            return error.message
+    def _restore_trouble(self, record: Mapping[str, str]) -> str:
+        """``""`` when all is as the record says.  First a replica again, and only then by its timetable."""
+        settings = self._windows.get_wsus_settings()
+        for name in ("replica", "automatic"):
+            wanted = record.get(name) == "true"
+            if settings[name] == wanted:
+                continue
+            if settings["state"] != _READY:
+                return f"{name}: WSUS was not ready: {settings['state']}"
+            try:
+                if name == "replica":
+                    self._windows.set_wsus_replica(wanted)
+                else:
+                    self._windows.set_wsus_automatic(wanted)
+            except WindowsError_ as error:
+                return f"{name}: {error.message}"
+            return f"{name}: it did not stay as it was set"
         return ""
+
+    def _restore(self, record: Mapping[str, str]) -> str:
+        """``""`` or what kept it; whatever fails is tried again, for hours."""
+        limit: int = self._parameters["restore_seconds"]
+        waited, told = 0, 0
+        while True:
+            try:
+                trouble = self._restore_trouble(record)
+            except WindowsError_ as error:
+                trouble = f"WSUS: {error.message}"
+            if not trouble or waited >= limit:
+                return trouble
+            pause, silent = (5, 30) if waited < 600 else (30, 600)
+            if waited - told >= silent:
+                add_quietly(self._windows, self._folder, JobPhase.RESTORING, waited=waited, trouble=trouble)
+                told = waited
+            self._windows.wait_seconds(pause)
+            waited += pause
 
     def _add_kept(self, number: int, ending: str, text: str) -> None:
         path = numbered_path(self._kept, number, ending)

@@ -119,6 +119,9 @@ options:
       stop:
         description: For the services of IIS and of WSUS to stop, and to start again.
         type: float
+      restore:
+        description: For which the job of a reset tries to put back what it had switched, whatever fails.
+        type: float
   package:
     description:
       - Path of the update's package on the controller, V(.exe), V(.msp) or V(.msi).

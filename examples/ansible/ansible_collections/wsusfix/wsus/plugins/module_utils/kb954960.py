@@ -40,6 +40,7 @@ TIMEOUTS = (
     "restart",
     "backup",
     "stop",
+    "restore",
 )
 
 
