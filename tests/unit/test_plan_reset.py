@@ -15,7 +15,7 @@ from tests.builders import LOCAL, MARKER, NEAR, NEAR_ID, SAVED, TREATED, UPDATE,
 from tests.unit.test_plan import OBSTACLES
 from wsusfix.diagnosis import Verdict, diagnose
 from wsusfix.options import Options
-from wsusfix.plan import InstallUpdate, Plan, ResetApprovals, RestoreSettings, plan
+from wsusfix.plan import InstallUpdate, Plan, ResetApprovals, RestoreSettings, StartServices, plan
 
 OPEN: Final[dict[str, Any]] = {"reset_state": "open", "saved": SAVED}
 OTHER_ID: Final = "9dcb0f0a-0000-4000-8000-0000000000ff"
@@ -76,10 +76,16 @@ IDS: Final[list[tuple[str, ...] | None]] = [None, (UPDATE_ID,), (NEAR_ID,), ("00
 PRODUCTS: Final = [("RTM", builders.RTM, False), ("SP1", builders.SP1, True)]
 
 
+#: With these no job is started, whatever it is for.
+_NO_JOB: Final = {"rights", "policy", "another kind of job"}
+
+
+def _name_of(reason: str) -> str:
+    return next(name for name, words in OBSTACLES.items() if re.search(words, reason))
+
+
 def _named(made: Plan) -> set[str]:
-    return {
-        next(name for name, words in OBSTACLES.items() if re.search(words, reason.reason)) for reason in made.blocked
-    }
+    return {_name_of(reason.reason) for reason in made.blocked}
 
 
 def _expected(told: Told, stands: frozenset[str], ids: tuple[str, ...] | None) -> set[str]:
@@ -97,7 +103,7 @@ def _every() -> Iterator[tuple[Any, ...]]:
 
 
 def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
-    count = with_steps = 0
+    count = with_steps = restored = 0
     for (product, changes, workaround), told, (session, stands), ids in _every():
         options = Options(workaround=workaround, update_ids=ids)
         found = diagnose(builders.asked(told.told, **{**changes, **session}))
@@ -113,7 +119,19 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
             assert made.nothing, case
             continue
         assert (found.worked_around is True) is (told.name == "settings changed" and not running), case
-        assert _named(made) == _expected(told, stands, ids), case
+        expected = _expected(told, stands, ids)
+        if opened and not running and expected and not expected & _NO_JOB:
+            # What is in the way of the reset is not in the way of its way back.
+            restored += 1
+            assert [type(step) for step in made.steps] == [RestoreSettings], case
+            assert (made.blocked, made.irreversible, bool(made.proof)) == ((), False, True), case
+            assert {_name_of(reason.reason) for reason in made.afterwards} == expected, case
+            warned = [warning for warning in made.warnings if warning.startswith("afterwards blocked: ")]
+            assert warned == [f"afterwards blocked: {reason}" for reason in made.afterwards], case
+            continue
+        assert made.afterwards == (), case
+        assert _named(made) == expected, case
+        assert len(made.blocked) == len(expected), case
         if made.blocked:
             assert all(reason.unblock for reason in made.blocked)
             continue
@@ -132,6 +150,7 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         assert "marker" in made.proof, case
     assert count == 2 * len(TOLD) * len(SESSIONS) * len(IDS)
     assert with_steps == 196
+    assert restored == 44
 
 
 @pytest.mark.parametrize(
@@ -172,6 +191,36 @@ def test_what_a_run_left_switched_is_put_back_whatever_else_is_done(changes: dic
     )
     assert "rights" in _named(blocked)
     assert not blocked.steps
+    stopped = plan(
+        diagnose(builders.facts(**{**changes, "reset_state": "open", "service_wsusservice": "stopped"})),
+        builders.package() if exposed else None,
+        Options(),
+    )
+    assert [reason.reason.partition(":")[0] for reason in stopped.blocked] == ["the service wsusservice is stopped"]
+
+
+@pytest.mark.parametrize("changes", [builders.SP1, {"setup_VersionString": "3.7"}, {"setup_VersionString": None}])
+def test_a_road_that_is_blocked_keeps_nothing_from_being_put_back(changes: dict[str, Any]) -> None:
+    found = diagnose(builders.facts(**{**changes, "reset_state": "open"}))
+    other = plan(diagnose(builders.facts(**changes)), None, Options())
+    made = plan(found, None, Options())
+    assert other.blocked
+    assert [type(step) for step in made.steps] == [RestoreSettings]
+    assert (made.blocked, made.nothing, made.irreversible) == ((), "", False)
+    assert made.afterwards == other.blocked
+    assert all(f"afterwards blocked: {reason}" in made.warnings for reason in other.blocked)
+
+
+def test_where_no_wsus_is_left_there_is_nothing_to_put_back() -> None:
+    made = plan(diagnose(builders.facts(**{**builders.ABSENT, "reset_state": "open"})), None, Options())
+    assert made.nothing
+
+
+def test_services_that_an_upgrade_had_stopped_start_before_anything_is_put_back() -> None:
+    cut_off = {"job_id": "0123456789ab", "job_kind": "upgrade", "job_status": "interrupted", "job_phase": "installing"}
+    stopped = {"service_wsusservice": "stopped", "reset_state": "open"}
+    made = plan(diagnose(builders.facts(**{**builders.RTM, **cut_off, **stopped})), None, Options(rtm="upgrade"))
+    assert [type(step) for step in made.steps] == [StartServices, RestoreSettings]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ class Plan(Presentable):
     """What would be done on one server.
 
     Exactly one of ``steps``, ``blocked`` and ``nothing`` is not empty.  ``proof`` says how success will be verified.
+    ``afterwards`` is what will still be in the way of mending the server when the steps are done: they only put back
+    what an earlier run had left switched.
 
     >>> for obstacle in server.plan().blocked:
     ...     print(obstacle.reason)
@@ -130,6 +132,7 @@ class Plan(Presentable):
     basis: Basis
     not_before: datetime | None = None
     not_after: datetime | None = None
+    afterwards: tuple[Blocked, ...] = ()
 
     @property
     def irreversible(self) -> bool:
@@ -231,8 +234,9 @@ def plan(
             way = _backed_up(facts, way, surroundings, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
-    if facts.cut_off and not way.blocked:
-        way, nothing = _restored_first(facts, way, nothing)
+    afterwards: tuple[Blocked, ...] = ()
+    if facts.cut_off and advisory.WSUS_SERVICE in facts.wsus.services:
+        way, nothing, afterwards = _restored_first(facts, way, nothing)
     return Plan(
         host=diagnosis.host,
         diagnosis=diagnosis,
@@ -244,6 +248,7 @@ def plan(
         basis=Basis.of(facts),
         not_before=options.not_before,
         not_after=options.not_after,
+        afterwards=afterwards,
     )
 
 
@@ -352,12 +357,23 @@ def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> t
     return Way(steps=(*mends, step), warnings=warnings, proof=reset.proof()), ""
 
 
-def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str]:
-    """Whatever else is done or not: a server is not left switched."""
+def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str, tuple[Blocked, ...]]:
+    """Whatever else is done or is in the way: a server is not left switched."""
     if any(isinstance(step, ResetApprovals) for step in way.steps):
-        return way, nothing
-    blocked = tuple(reset.restore_obstacles(facts))
+        return way, nothing, ()
+    # WSUS has to run for it.
+    before = tuple(step for step in way.steps if isinstance(step, StartServices))
+    blocked = tuple(reset.restore_obstacles(facts, starts=bool(before)))
     if blocked:
-        return Way(blocked=blocked, warnings=way.warnings), ""
-    proof = way.proof or "nothing of an earlier reset is open any more"
-    return Way(steps=(reset.restore(), *way.steps), warnings=way.warnings, proof=proof), ""
+        # What both are kept by is said once.
+        return Way(blocked=tuple(dict.fromkeys((*way.blocked, *blocked))), warnings=way.warnings), "", ()
+    steps = (*before, reset.restore(), *(step for step in way.steps if step not in before))
+    return (
+        Way(
+            steps=steps,
+            warnings=(*way.warnings, *(f"afterwards blocked: {reason}" for reason in way.blocked)),
+            proof=way.proof or "nothing of an earlier reset is open any more",
+        ),
+        "",
+        way.blocked,
+    )

@@ -156,10 +156,16 @@ def restore() -> RestoreSettings:
     )
 
 
-def restore_obstacles(facts: HostFacts) -> Iterator[Blocked]:
-    """Yield what keeps the way back of an earlier run from being gone."""
+def restore_obstacles(facts: HostFacts, *, starts: bool = False) -> Iterator[Blocked]:
+    """Yield what keeps the way back of an earlier run from being gone; *starts* says that services start before it."""
     yield from session_obstacles(facts)
     yield from job_obstacles(facts, (RESET_APPROVALS.name,))
+    state = facts.wsus.services.get(advisory.WSUS_SERVICE)
+    if state != "running" and not starts:
+        yield Blocked(
+            f"the service {advisory.WSUS_SERVICE} is {state}: what an earlier run had switched cannot be put back",
+            "start it, then run again",
+        )
 
 
 def as_before(facts: HostFacts) -> bool:
