@@ -387,6 +387,9 @@ def _plan(server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], o
 
 
 def _judge_plan(plan: Plan) -> ExitCode:
+    if plan.nothing and plan.diagnosis.worked_around is True:
+        # As `remediate` and `verify` have it, though the fault is still in the product.
+        return ExitCode.WELL
     return ExitCode.BLOCKED if plan.blocked else _judge(plan.diagnosis.verdict)
 
 
@@ -409,7 +412,7 @@ def _remediate(
     result = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan, outcome=outcome)
     if outcome.ok:
         return result, ExitCode.WELL
-    if plan.blocked:
+    if outcome.blocked and not outcome.failed:
         return result, ExitCode.BLOCKED
     return result, ExitCode.EXPOSED if outcome.restart_pending and not outcome.failed else ExitCode.FAILED
 

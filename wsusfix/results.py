@@ -194,6 +194,8 @@ class JobEvidence(Presentable):
     steps: tuple[JobStep, ...]
     logs: tuple[LogFile, ...]
     log_tail: str
+    #: Whether the line in WSUS's own log was written; ``None`` of a job that writes none there.
+    wsus_logged: bool | None = None
 
     def _summary(self) -> str:
         code = "" if self.exit_code is None else f", exit code {self.exit_code}"
@@ -215,6 +217,10 @@ class JobEvidence(Presentable):
                         ("DLL before", self.dll_before),
                         ("DLL after", self.dll_after),
                         ("event log entry", "written" if self.event_logged else "not written"),
+                        (
+                            "line in WSUS's log",
+                            "" if self.wsus_logged is None else "written" if self.wsus_logged else "not written",
+                        ),
                         ("server's clock", self.server_clock),
                         ("own clock", self.controller_clock.isoformat()),
                     ]
@@ -263,7 +269,8 @@ class Outcome(Presentable):
     Args:
         changed: whether anything of the server's software was changed.
         restart_pending: whether the change takes effect only with a restart.
-        blocked: the reasons why nothing was done, when the plan was blocked.
+        blocked: the reasons why nothing was done, when the plan was blocked; or why nothing more was done than to put
+            back what an earlier run had left switched.
         verification: the proof afterwards.
         evidence: what each job left, in order.
         saved: what a reset of approvals saved before it changed anything, some of which cannot be given again.

@@ -144,14 +144,17 @@ class WsusServer:
         self._begin("facts")
         return self._look()
 
-    def _look(self, update_ids: tuple[str, ...] = (), *, approvals: bool = False) -> HostFacts:
-        """Look once; then at what WSUS says of the update, where that decides something or *approvals* is set."""
+    def _look(self, update_ids: tuple[str, ...] = (), *, approvals: bool = False, cut_off: bool = False) -> HostFacts:
+        """Look once; then at what WSUS says of the update, where that decides something or *approvals* is set.
+
+        Where a reset was *cut_off* it is looked at whatever the server is by now: what was saved is to be told.
+        """
         parameters = probing.probe_parameters(self._connection.timeouts)
         facts = probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
         verdict = diagnosing.diagnose(facts).verdict
         exposed = verdict in (Verdict.EXPOSED_RTM, Verdict.EXPOSED_SP1)
-        reset_before = facts.reset in (ResetState.OPEN, ResetState.MARKED)
-        if verdict is Verdict.EXPOSED_RTM or (exposed and (approvals or reset_before)):
+        wanted = verdict is Verdict.EXPOSED_RTM or (exposed and (approvals or facts.reset is ResetState.MARKED))
+        if wanted or cut_off or facts.reset is ResetState.OPEN:
             facts = facts.with_approvals(self._ask_wsus(facts, update_ids))
         return facts
 
@@ -343,12 +346,13 @@ class WsusServer:
         self._check_open("apply")
         looked = plan.diagnosis.facts.approvals
         ids = tuple(update.id for update in looked.updates) if looked is not None else ()
+        cut_off = plan.diagnosis.facts.reset is ResetState.OPEN
         watched = _Watched(on_event or self._tell)
         try:
             return applying.apply(
                 plan,
                 self._session,
-                lambda: self._look(ids, approvals=looked is not None),
+                lambda: self._look(ids, approvals=looked is not None, cut_off=cut_off),
                 consent=consent,
                 timeouts=self._connection.timeouts,
                 on_event=watched,

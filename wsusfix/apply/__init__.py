@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wsusfix import scripts
 from wsusfix.apply.backup import BackUpWork
 from wsusfix.apply.install import InstallWork
-from wsusfix.apply.reset import ResetWork, RestoreWork
+from wsusfix.apply.reset import ResetWork, RestoreWork, merged, saved_by
 from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
 from wsusfix.apply.working import Site, Work, explained, last_phase
@@ -252,6 +252,8 @@ class _Road:
             return False
         left = self._site.collect(ended)
         told.evidence.append(self._site.evidence(ended, before, left))
+        # A reset that nobody saw the end of: what it took away is told by whoever comes next.
+        told.saved = merged(told.saved, saved_by(ended, before))
         if ended.value("backup"):
             # An upgrade that nobody saw the end of: its backup stays, and whoever comes next is told.
             self._site.backup = DatabaseBackup(path=ended.value("backup"), size=None)
@@ -277,7 +279,7 @@ class _Road:
         if ended.status is not StepStatus.SKIPPED:
             told.changed = told.changed or work.changed(job, before, told.after, told.verification)
         told.message = work.message(ended, told.verification)
-        told.saved = work.saved(job, told.after) or told.saved
+        told.saved = merged(told.saved, work.saved(job, told.after))
         told.steps.append(
             StepOutcome(
                 step=work.step.name,
@@ -347,7 +349,9 @@ class _Road:
             changed=told.changed,
             restart_pending=verification.restart_pending,
             steps=tuple(told.steps),
-            blocked=tuple(str(reason) for reason in self._plan.blocked),
+            blocked=tuple(
+                str(reason) for reason in (*self._plan.blocked, *(() if verification.ok else self._plan.afterwards))
+            ),
             verification=verification,
             evidence=(*told.evidence, *self._site.beside),
             plan_digest=self._plan.digest,

@@ -6,6 +6,7 @@ What the server is like decides whether it worked: the marker, the updates, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Site, Work, last_phase
@@ -19,9 +20,23 @@ from wsusfix.remote.job import Job
 from wsusfix.results import StepStatus, Verification
 from wsusfix.scripts.contracts import KEPT_NAME, RESET_APPROVALS, JobPhase, JobReason, JobStatus, ResetState
 
-__all__ = ["ResetWork", "RestoreWork"]
+__all__ = ["ResetWork", "RestoreWork", "merged", "saved_by"]
 
 _AGAIN: Final = "run again: what was switched is put back first, from what was recorded before the switch"
+
+
+def saved_by(job: Job, facts: HostFacts) -> Saved | None:
+    """Return what this very job saved, as the server keeps it."""
+    saved = facts.approvals.saved if facts.approvals is not None else None
+    return saved if saved is not None and saved.job_id == job.job_id else None
+
+
+def merged(earlier: Saved | None, later: Saved | None) -> Saved | None:
+    """Return what two jobs of one road saved as one: of what both saved, the later one tells."""
+    if earlier is None or later is None:
+        return later or earlier
+    approvals = tuple(each for each in earlier.approvals if each not in later.approvals)
+    return replace(later, approvals=(*approvals, *later.approvals), whole=earlier.whole and later.whole)
 
 
 def _parameters(site: Site, before: HostFacts, revisions: Mapping[str, str]) -> dict[str, Any]:
@@ -30,6 +45,7 @@ def _parameters(site: Site, before: HostFacts, revisions: Mapping[str, str]) -> 
         "kept_name": KEPT_NAME,
         "revisions": dict(revisions),
         "ready_seconds": whole_seconds(site.timeouts.busy),
+        "restore_seconds": whole_seconds(site.timeouts.restore),
     }
 
 
@@ -62,9 +78,8 @@ class ResetWork(Work[ResetApprovals]):
         return "the approvals were reset, but not verified"
 
     def saved(self, job: Job, after: HostFacts) -> Saved | None:
-        """Return what this very job saved."""
-        saved = after.approvals.saved if after.approvals is not None else None
-        return saved if saved is not None and saved.job_id == job.job_id else None
+        """Return what this very job saved; or what the run had saved that was cut off, where it came to no more."""
+        return saved_by(job, after) or _saved_earlier(job, after)
 
 
 class RestoreWork(Work[RestoreSettings]):
@@ -78,8 +93,7 @@ class RestoreWork(Work[RestoreSettings]):
 
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Name no update: the job goes the way back, and nothing else."""
-        # What was left switched does not wait for a window.
-        return {**_parameters(self.site, before, {}), "not_before": "", "not_after": ""}
+        return _parameters(self.site, before, {})
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended."""
@@ -91,14 +105,14 @@ class RestoreWork(Work[RestoreSettings]):
 
     def saved(self, job: Job, after: HostFacts) -> Saved | None:
         """Return what the run had saved that was cut off."""
-        put_back = any(step.phase is JobPhase.RESTORED_FIRST for step in job.steps)
-        return after.approvals.saved if put_back and after.approvals is not None else None
+        return _saved_earlier(job, after)
 
     def message(self, ended: Ended, verification: Verification) -> str:
         """Say what came of it."""
-        return (
-            f"failed: {ended.why}" if ended.status is StepStatus.FAILED else "restored what an earlier run had switched"
-        )
+        if ended.status is StepStatus.FAILED:
+            return f"failed: {ended.why}"
+        rest = "; what else is to be done is blocked" if self.site.plan.afterwards and not verification.ok else ""
+        return f"restored what an earlier run had switched{rest}"
 
 
 #: After these something on the server is other than it was.
@@ -113,6 +127,16 @@ _CHANGES: Final = frozenset(
         JobPhase.MARKED,
     }
 )
+
+
+def _put_back(job: Job) -> bool:
+    """Whether the job has gone the way back of an earlier run."""
+    return any(step.phase is JobPhase.RESTORED_FIRST for step in job.steps)
+
+
+def _saved_earlier(job: Job, facts: HostFacts) -> Saved | None:
+    """Return what the run had saved whose way back this job has gone."""
+    return facts.approvals.saved if _put_back(job) and facts.approvals is not None else None
 
 
 def _ended(job: Job, finished: Callable[[], Ended]) -> Ended:
@@ -149,15 +173,17 @@ def _number(text: str) -> int:
 def _restored(job: Job) -> Ended:
     if job.reason is not JobReason.DONE:
         return _failed(job)
-    put_back = any(step.phase is JobPhase.RESTORED_FIRST for step in job.steps)
-    return Ended(StepStatus.DONE, "put back from the record" if put_back else "nothing was open any more")
+    return Ended(StepStatus.DONE, "put back from the record" if _put_back(job) else "nothing was open any more")
 
 
 def _failed(job: Job) -> Ended:
     detail = job.value("detail")
     told = f": {detail}" if detail else ""
-    untouched = "; nothing was changed"
+    earlier = "; what an earlier run had switched was put back" if _put_back(job) else ""
+    untouched = f"{earlier}, and no update was touched" if earlier else "; nothing was changed"
     match job.reason:
+        case JobReason.WINDOW_OVER if earlier:
+            return Ended(WINDOW_OVER.status, f"the maintenance window was over{untouched}", WINDOW_OVER.hint)
         case JobReason.WINDOW_OVER:
             return WINDOW_OVER
         case JobReason.KEPT_REFUSED:
@@ -173,11 +199,22 @@ def _failed(job: Job) -> Ended:
             why, hint = "there are more approvals than can be saved", "apply the workaround by hand in the console"
         case JobReason.NOT_SWITCHED:
             why = "the replica could not be switched, and is as it was"
-            hint, untouched = "see what WSUS is doing, then run again", "; no update was touched"
+            hint, untouched = "see what WSUS is doing, then run again", f"{earlier}; no update was touched"
         case JobReason.NOT_TREATED:
             why, hint, untouched = "an update did not stay as it was set; the settings are as before", "run again", ""
         case JobReason.NOT_RESTORED:
             why, hint, untouched = "WHAT WAS SWITCHED COULD NOT BE PUT BACK", _AGAIN, ""
         case _:
-            why, hint, untouched = "the job broke off", "look at the evidence, then run again", ""
+            why, hint = "the job broke off", "look at the evidence, then run again"
+            untouched = _after_breaking(job, untouched)
     return Ended(StepStatus.FAILED, f"{why}{told}{untouched}", hint)
+
+
+def _after_breaking(job: Job, untouched: str) -> str:
+    """Say of a job that broke off how it left the server."""
+    begun = {step.phase for step in job.steps}
+    if JobPhase.SAVED not in begun:
+        return untouched
+    if JobPhase.RESTORED in begun:
+        return "; the settings are as before, and what was saved is kept"
+    return "; the settings may be other than before: the next run puts them back first"

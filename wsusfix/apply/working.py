@@ -198,6 +198,9 @@ class Site:
     def evidence(self, job: Job, before: HostFacts, left: Left | None, package_sha256: str = "") -> JobEvidence:
         """Return what is kept of a job of any kind."""
         session = before.session
+        logged = job.value("wsus_logged").lower()
+        if logged == "false":
+            self.notes.append(f"the line of job {job.job_id} could not be written into WSUS's own log")
         return JobEvidence(
             job_id=job.job_id,
             kind=job.kind,
@@ -219,6 +222,7 @@ class Site:
             steps=job.steps,
             logs=left.logs if left is not None else (),
             log_tail=left.log_tail if left is not None else "",
+            wsus_logged=logged == "true" if logged else None,
         )
 
     def settled(
