@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import pytest
 
 import wsusfix
-from wsusfix import report
+from wsusfix import advisory, report
 from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.approvals import Approval, Update
-from wsusfix.lab.filesystem import CLOSED
+from wsusfix.lab.filesystem import CLOSED, WindowsError_
 from wsusfix.lab.scheduler import SYSTEM
 from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase
 
@@ -24,7 +27,13 @@ PHASES: Final = [
     phase.value
     for phase in RESET_APPROVALS.states
     if phase
-    not in (JobPhase.ABANDONED, JobPhase.RESTORED_FIRST, JobPhase.WAITING_FOR_WSUS, JobPhase.WAITING_FOR_WINDOW)
+    not in (
+        JobPhase.ABANDONED,
+        JobPhase.RESTORED_FIRST,
+        JobPhase.RESTORING,
+        JobPhase.WAITING_FOR_WSUS,
+        JobPhase.WAITING_FOR_WINDOW,
+    )
 ]
 
 
@@ -45,8 +54,20 @@ def state(host: Host) -> tuple[Any, ...]:
     return updates, host.replica, host.update_service.automatic
 
 
-def mend(host: Host, **options: Any) -> wsusfix.Outcome:
-    return wsusfix.remediate(**host.connection, options=wsusfix.Options(**options), consent=True, logs=False)
+def mend(host: Host, timeouts: wsusfix.Timeouts | None = None, **options: Any) -> wsusfix.Outcome:
+    return wsusfix.remediate(
+        **host.connection, options=wsusfix.Options(**options), consent=True, logs=False, timeouts=timeouts
+    )
+
+
+def groups_of(host: Host) -> set[str]:
+    """Of the approvals that are there now."""
+    return {approval.group for update in broken(host) for approval in update.approvals}
+
+
+def told_of(outcome: wsusfix.Outcome) -> set[str]:
+    """The groups of the approvals that an outcome tells of as saved."""
+    return {each.group for each in outcome.saved.approvals} if outcome.saved is not None else set()
 
 
 def treated(host: Host, outcome: wsusfix.Outcome, before: tuple[Any, ...]) -> None:
@@ -69,6 +90,24 @@ def treated(host: Host, outcome: wsusfix.Outcome, before: tuple[Any, ...]) -> No
     assert diagnosis.worked_around is True
     assert plan.nothing
     assert not host.files.is_folder(host.staging_path)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to this"
+        time.sleep(0.01)
+
+
+def interrupted_at(phase: str) -> Callable[[wsusfix.Event], None]:
+    """An observer that ends its run by Ctrl-C when it hears of a phase of the job."""
+
+    def hear(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == phase:
+            raise KeyboardInterrupt
+
+    return hear
 
 
 def saved_somewhere(host: Host, approvals: set[str]) -> bool:
@@ -192,7 +231,7 @@ def test_a_synchronisation_that_does_not_end_blocks_with_that_reason_and_nothing
 
 @pytest.mark.parametrize(
     ("way", "phase"),
-    [*(("kill_job", phase) for phase in PHASES), ("reboot_during", "switched"), ("reboot_during", "treated")],
+    [(way, phase) for way in ("kill_job", "reboot_during") for phase in PHASES],
 )
 def test_a_replica_that_was_cut_off_is_restored_first_and_treated_then(lab: Lab, way: str, phase: str) -> None:
     host = rtm(lab, **REPLICA)
@@ -220,6 +259,247 @@ def test_a_replica_that_was_cut_off_is_restored_first_and_treated_then(lab: Lab,
         assert {each.group for each in second.saved.approvals} == groups
     assert state(host)[1:] == before[1:]
     assert all(update.declined and not update.approvals for update in broken(host))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("switched", "restored_first"), ("declined", "restored_first"), ("approved", "saved")]
+)
+def test_a_run_that_is_cut_off_after_it_put_back_an_earlier_one_loses_nothing(
+    lab: Lab, first: str, second: str
+) -> None:
+    host = rtm(lab, **REPLICA)
+    before, groups = state(host), groups_of(host)
+    host.faults.kill_job(phase=first)
+    assert mend(host).failed
+    host.faults.kill_job(phase=second)
+    again = mend(host)
+    assert again.failed
+    assert again.changed
+    assert (host.replica, second in host.jobs[-1].phases) == (True, True)
+    last = mend(host)
+    assert last.ok, str(last)
+    assert told_of(last) == groups
+    assert state(host)[1:] == before[1:]
+
+
+@pytest.mark.parametrize("phase", ["suspended", "switched", "treated", "marked"])
+def test_a_synchronisation_that_begins_meanwhile_and_lasts_does_not_leave_a_replica_autonomous(
+    lab: Lab, phase: str
+) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.faults.at_phase(lambda: host.synchronizing(0.3), phase=phase)
+    outcome = mend(host, wsusfix.Timeouts(busy=5))
+    assert state(host)[1:] == before[1:]
+    assert {"restoring", "restored"} <= set(host.jobs[0].phases) or phase == "suspended"
+    # One that began before the switch only kept it from being switched.
+    assert outcome.ok is (phase != "suspended"), str(outcome)
+    if phase == "suspended":
+        assert "no update was touched" in str(outcome)
+
+
+def test_who_stops_waiting_for_the_way_back_joins_it_later(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before, groups = state(host), groups_of(host)
+    host.faults.at_phase(lambda: host.synchronizing(3600), phase="marked")
+    with pytest.raises(wsusfix.DeadlineError, match=r"still (marked|restoring)") as caught:
+        mend(host, wsusfix.Timeouts(job=0.6))
+    assert "goes on by itself" in caught.value.hint
+    assert not host.replica
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        host.update_service.restarted()
+        outcome = server.apply(plan, consent=True)
+    treated(host, outcome, before)
+    assert told_of(outcome) == groups
+    assert len(host.jobs) == 1
+
+
+def test_one_failing_call_of_the_way_back_is_made_again(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    service, failing = host.update_service, set()
+
+    def once(name: str) -> None:
+        ask = getattr(service, name)
+
+        def asked(*given: Any) -> Any:
+            if name not in failing:
+                failing.add(name)
+                raise WindowsError_("Timeout expired")
+            return ask(*given)
+
+        setattr(service, name, asked)
+
+    def break_all() -> None:
+        for name in ("settings", "save_replica", "save_automatic"):
+            once(name)
+
+    host.faults.at_phase(break_all, phase="marked")
+    outcome = mend(host)
+    assert failing == {"settings", "save_replica", "save_automatic"}
+    treated(host, outcome, before)
+
+
+def _no_updates(host: Host) -> None:
+    host.update_service.updates.clear()
+
+
+@pytest.mark.parametrize(
+    ("wsus", "change", "words"),
+    [("3.0 RTM", _no_updates, "holds no update"), ("3.0 SP1", lambda host: None, "no package was given")],
+)
+def test_what_was_cut_off_is_put_back_though_the_rest_is_blocked_and_that_is_told(
+    lab: Lab,
+    wsus: str,
+    change: Any,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    host = rtm(lab, wsus=wsus, **REPLICA)
+    before = state(host)[1:]
+    host.faults.kill_job(phase="switched")
+    assert mend(host, workaround=True).failed
+    change(host)
+    monkeypatch.setenv("WSUSFIX_PASSWORD", host.connection["password"])
+    reach = [host.connection["host"], "--port", str(host.connection["port"]), "--username", host.connection["username"]]
+    # Nothing of it is irreversible, so that nobody has to consent.
+    assert main(["remediate", "--no-logs", *reach]) == 4
+    printed = capsys.readouterr().out
+    assert "  blocked: " in printed
+    assert "restored what an earlier run had switched; what else is to be done is blocked" in printed
+    assert words in printed
+    assert state(host)[1:] == before
+    outcome = mend(host)
+    assert outcome.message == "blocked: nothing was changed"
+
+
+@pytest.mark.parametrize("wsus", ["3.0 RTM", "3.0 SP1"])
+def test_what_was_cut_off_is_put_back_whatever_the_maintenance_window(lab: Lab, wsus: str) -> None:
+    host = rtm(lab, wsus=wsus, **REPLICA)
+    before = state(host)
+    for window in ({"not_after": _from_now(hours=-1)}, {"not_before": _from_now(hours=9)}):
+        host.faults.kill_job(phase="switched")
+        assert mend(host, workaround=True).failed
+        assert state(host)[1:] == (False, False)
+        if wsus == "3.0 SP1":
+            # There is only something to be put back.
+            outcome = mend(host, **window)
+            assert [step.step for step in outcome.steps] == ["RestoreSettings"]
+            assert not outcome.failed
+        elif "not_after" in window:
+            outcome = mend(host, **window)
+            assert "was put back, and no update was touched" in outcome.message
+            assert "nothing was begun" not in str(outcome)
+            assert outcome.changed
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                wsusfix.remediate(
+                    **host.connection,
+                    options=wsusfix.Options(**window),
+                    consent=True,
+                    logs=False,
+                    on_event=interrupted_at("waiting_for_window"),
+                )
+        assert state(host) == before
+
+
+def _from_now(hours: float) -> datetime:
+    return datetime.now(timezone.utc) + timedelta(hours=hours)
+
+
+def test_what_a_job_saved_whose_end_nobody_saw_is_told_by_the_next_run(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    groups = groups_of(host)
+    with pytest.raises(KeyboardInterrupt):
+        wsusfix.remediate(**host.connection, consent=True, logs=False, on_event=interrupted_at("started"))
+    until(lambda: bool(host.jobs[0].ended))
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert not outcome.changed
+    assert "nothing to do" in outcome.message
+    assert told_of(outcome) == groups
+    # And once only.
+    assert mend(host).saved is None
+
+
+def test_what_a_job_saved_whose_end_nobody_saw_stands_beside_what_the_next_one_saves(lab: Lab) -> None:
+    host = rtm(lab)
+    groups = groups_of(host)
+    with pytest.raises(KeyboardInterrupt):
+        wsusfix.remediate(**host.connection, consent=True, logs=False, on_event=interrupted_at("started"))
+    until(lambda: bool(host.jobs[0].ended))
+    (update,) = broken(host)
+    update.revisions.insert(0, 103)
+    update.approvals.append(Approval(103, "d1e8a4a4-0000-4000-8000-000000000000"))
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert told_of(outcome) == {*groups, "d1e8a4a4-0000-4000-8000-000000000000"}
+
+
+def test_what_was_saved_is_told_though_the_server_is_fixed_by_now(lab: Lab) -> None:
+    host = rtm(lab, wsus="3.0 SP1", **REPLICA)
+    before, groups = state(host)[1:], groups_of(host)
+    host.faults.kill_job(phase="declined")
+    assert mend(host, workaround=True).failed
+    host._wsus.install_update()
+    host.faults.clear()
+    with wsusfix.connect(**host.connection) as server:
+        # Even what a first run kept from its evidence has gone.
+        server.cleanup()
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert outcome.verdict == "fixed"
+    assert [step.step for step in outcome.steps] == ["RestoreSettings"]
+    assert told_of(outcome) == groups
+    assert state(host)[1:] == before
+
+
+def test_as_many_approvals_as_a_job_saves_come_back_whole(lab: Lab) -> None:
+    host = rtm(lab)
+    (update,) = broken(host)
+    update.approvals += [Approval(102, f"group-{number:04}", administrator="x" * 140) for number in range(1000)]
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert outcome.saved is not None
+    assert len(outcome.saved.approvals) == 1002
+    assert outcome.saved.whole
+    assert {each.administrator for each in outcome.saved.approvals} == {"x" * 140, "LAB\\admin"}
+    (record,) = (path for path in host.files if path.endswith(".record"))
+    assert 200_000 < len(host.files.read(record) or b"") < 300_000
+
+
+def test_a_line_that_wsus_does_not_take_into_its_log_is_told(lab: Lab) -> None:
+    host = rtm(lab)
+
+    def refuses(role: str, text: str) -> None:
+        raise WindowsError_("Access is denied.")
+
+    host.update_service.log_message = refuses  # type: ignore[method-assign]
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    (evidence,) = outcome.evidence
+    assert (evidence.wsus_logged, evidence.event_logged) == (False, True)
+    assert any("could not be written into WSUS's own log" in note for note in outcome.notes)
+    assert "line in WSUS's log" in str(evidence)
+    other = mend(rtm(lab, "wsus02"))
+    assert other.evidence[0].wsus_logged is True
+    assert not other.notes
+
+
+def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+
+    def fails(*given: Any) -> None:
+        raise WindowsError_("the database is gone")
+
+    host.update_service.approve = fails  # type: ignore[method-assign]
+    outcome = mend(host)
+    assert outcome.failed
+    assert "the database is gone; the settings are as before, and what was saved is kept" in outcome.message
+    assert host.replica
+    assert told_of(outcome)
 
 
 def test_what_was_cut_off_is_put_back_even_where_nothing_else_is_to_be_done(lab: Lab) -> None:
@@ -292,6 +572,25 @@ def test_what_is_no_longer_as_the_reset_left_it_is_never_verified(lab: Lab, chan
     assert words in str(proof)
 
 
+def test_a_server_that_tells_no_port_is_not_verified_for_nobody_asked_whether_it_serves(lab: Lab) -> None:
+    host = rtm(lab)
+    assert mend(host).ok
+    host.machine.registry.remove(advisory.SETUP_KEY, "PortNumber")
+    with wsusfix.connect(**host.connection) as server:
+        proof = server.verify()
+    assert not proof.ok
+    assert "NOT OK: ClientWebService: not asked" in str(proof)
+
+
+def test_over_tls_the_web_service_itself_has_to_answer(lab: Lab) -> None:
+    host = rtm(lab)
+    host.machine.registry.set(advisory.SETUP_KEY, UsingSSL=1, PortNumber=8531)
+    assert mend(host).ok
+    host.machine.web.clear()
+    with wsusfix.connect(**host.connection) as server:
+        assert "NOT OK: ClientWebService: 404" in str(server.verify())
+
+
 def test_an_update_that_got_a_newer_revision_since_the_plan_is_not_treated(lab: Lab) -> None:
     host = rtm(lab, **REPLICA)
     with wsusfix.connect(**host.connection) as server:
@@ -339,10 +638,15 @@ def test_the_command_line_says_by_its_exit_code_what_holds(
     assert main(["verify", *reach]) == 3
     assert main(["remediate", "--yes", *reach]) == 4
     chosen = [*reach, "--update-id", update.id]
+    assert main(["plan", *chosen]) == 3
+    assert main(["remediate", "--dry-run", *chosen]) == 3
     assert main(["remediate", *chosen]) == 2
     assert main(["remediate", "--yes", *chosen]) == 0
     assert main(["diagnose", *reach]) == 3
     assert main(["verify", *reach]) == 0
+    assert main(["plan", *chosen]) == 0
+    assert main(["remediate", "--dry-run", *chosen]) == 0
+    assert main(["remediate", *chosen]) == 0
     assert "worked around" in capsys.readouterr().out
 
 

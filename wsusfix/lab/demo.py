@@ -34,8 +34,9 @@ _ENDS: Final = {
 }
 
 
-#: The server that has a client with Office 2003 on it.
+#: The server that has a client with Office 2003 on it, and the one that is a replica without a service pack.
 _WITH_CLIENT: Final = "wsus-oslo"
+_REPLICA: Final = "wsus-rtm"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,12 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _as_it_should_be(result: HostResult) -> bool:
-    if result.verdict != _ENDS[result.host] or result.verification is None:
+    proof = result.verification
+    if result.verdict != _ENDS[result.host] or proof is None or not proof.ok:
         return False
+    if result.host == _REPLICA:
+        # Treated by this run, proved, and a replica again.
+        again = any(check.name == "replica" and check.ok and check.found == "yes" for check in proof.checks)
+        return proof.worked_around is True and result.outcome is not None and result.outcome.changed and again
     if result.host != _WITH_CLIENT:
         return True
     # Its logs show the symptom before, and none since; and the client is served.
-    checks = result.verification.checks
+    checks = proof.checks
     return result.observed == wsusfix.Observed.YES.value and len(checks) == 6 and all(check.ok for check in checks)
 
 
@@ -98,7 +104,7 @@ def walk(stream: TextIO) -> Run:
 def _replica(lab: Lab) -> Host:
     """A replica without a service pack: the update does not install there, so its approvals are reset."""
     host = lab.add_server(
-        "wsus-rtm", os="Windows Server 2003", arch="x86", wsus="3.0 RTM", replica=True, upstream="wsus-top"
+        _REPLICA, os="Windows Server 2003", arch="x86", wsus="3.0 RTM", replica=True, upstream="wsus-top"
     )
     # Nobody at a demonstration waits for WSUS as long as a job does.
     host.machine.pace = 0.02
