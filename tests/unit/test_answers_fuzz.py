@@ -32,7 +32,7 @@ from wsusfix.events import Event
 from wsusfix.facts import read_approvals
 from wsusfix.logs import FileKind, machine
 from wsusfix.options import Options, Timeouts
-from wsusfix.plan import ResetApprovals
+from wsusfix.plan import ResetApprovals, RestoreSettings
 from wsusfix.remote import job as jobs
 from wsusfix.remote import upload as uploading
 from wsusfix.remote.session import _check_sendable
@@ -372,6 +372,10 @@ def test_what_wsus_says_of_its_updates_is_told_or_refused(answer: dict[Any, Any]
     # Whatever it says: nothing is proved but by a marker that fits, and nothing is planned that nobody named.
     assert not proof.ok or (told_of.marker is not None and told_of.reset.value == "marked")
     for step in made.steps:
+        if isinstance(step, RestoreSettings):
+            # Which changes nothing but what an earlier run wrote down.
+            assert found.facts.cut_off
+            continue
         assert isinstance(step, ResetApprovals)
         assert all(update.named or (ids and update.id in ids) for update in step.updates)
 

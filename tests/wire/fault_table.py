@@ -21,7 +21,7 @@ import wsusfix
 from tests.wire.faulty_road import Cell, Happen, Walk, Walked, walk
 from wsusfix import advisory
 from wsusfix.advisory import ExitMeaning
-from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME, JobPhase
+from wsusfix.scripts.contracts import INSTALL_UPDATE, RESET_APPROVALS, TASK_NAME, JobPhase
 
 __all__ = ["CELLS", "Walkers", "document", "row"]
 
@@ -538,6 +538,47 @@ def _installer() -> Iterator[Cell]:
             )
 
 
+# --- a reset of approvals --------------------------------------------------------------------------------------------
+
+#: Those that every reset of a replica comes through.
+RESET_PHASES: Final = tuple(
+    phase
+    for phase in RESET_APPROVALS.states
+    if phase not in (*_OTHER_PHASES, JobPhase.RESTORED_FIRST, JobPhase.RESTORING, JobPhase.WAITING_FOR_WSUS)
+)
+
+
+def _reset(fault: str, phase: str, arrange: Callable[[Walk], object], **more: Any) -> Cell:
+    return Cell(fault, f"reset of a replica: {phase}", arrange, reset=True, **more)
+
+
+def _begins(phase: JobPhase, strike: Callable[[Walk], object]) -> Callable[[Walk], object]:
+    return lambda walk: walk.faults.at_phase(lambda: strike(walk), phase=phase)
+
+
+def _resets() -> Iterator[Cell]:
+    for phase in RESET_PHASES:
+        yield _reset("job's process killed", phase.value, _ends(phase, restart=False))
+    for phase in RESET_PHASES:
+        yield _reset("server restarts", phase.value, _ends(phase, restart=True))
+    yield _reset(
+        "connection reset, answer lost", "job start", lambda walk: walk.before("start_job", lambda: _lost_answer(walk))
+    )
+    yield _reset(
+        "503 for a moment", "switched", _begins(JobPhase.SWITCHED, lambda walk: walk.faults.unavailable(seconds=0.2)),
+        orphans=1,
+    )  # fmt: skip
+    for phase in (JobPhase.SWITCHED, JobPhase.MARKED):
+        yield _reset(
+            "synchronisation for so long", phase.value, _begins(phase, lambda walk: walk.host.synchronizing(1.0)),
+            notice="not put back yet",
+        )  # fmt: skip
+
+
+def _lost_answer(walk: Walk) -> None:
+    walk.faults.reset_in_response(2)
+
+
 CELLS: Final[tuple[Cell, ...]] = (
     *_connection(),
     *_refused(),
@@ -549,6 +590,7 @@ CELLS: Final[tuple[Cell, ...]] = (
     *_tasks(),
     *_job_ended(),
     *_installer(),
+    *_resets(),
 )
 
 
@@ -563,6 +605,8 @@ Every row was walked over the wire against a simulated server: a fault, the poin
 the first run tells its operator (an outcome's message, or the error and its phase), and how the server ends after the
 next run without the fault. "Fixed" is installed exactly once, verified, and nothing of wsusfix left on the server;
 "untouched" that the fault stayed and the next run told the same again, or what is in the way, without a change.
+"Worked around" is a replica whose approvals were saved, told and reset, verified, and that is as it was before in all
+else; after every run nothing was gone that was not saved, and nothing switched that the next run did not put back.
 
 `python -m tests.wire.fault_table > docs/faults.md` walks the table and writes this page anew; a test holds it to what
 is walked.

@@ -35,6 +35,8 @@ Report = wsusfix.Outcome | wsusfix.WsusFixError
 #: File versions of the DLL without and with the update.
 BEFORE: Final = advisory.VERSION_STRINGS["3.0 SP1"]
 FIXED: Final = str(advisory.FIXED_DLL)
+#: A server whose approvals are reset.
+REPLICA: Final[Mapping[str, Any]] = {"wsus": "3.0 RTM", "replica": True, "upstream": "wsus-top"}
 #: No run takes longer, whatever happens, in seconds: that of a busy machine included.
 BOUND: Final = 40.0
 #: Of what the scripts wait for, so much really passes.
@@ -77,6 +79,7 @@ class Cell:
         notice: what an observer of the first run must have been told.
         unproven: the evidence of an installation cannot be whole, for the job itself was ended.
         orphans: shells that cannot be closed, as their number or the farewell was lost; the server expires them.
+        reset: whether it is a replica without a service pack, whose approvals are reset.
     """
 
     fault: str
@@ -94,6 +97,7 @@ class Cell:
     notice: str = ""
     unproven: bool = False
     orphans: int = 0
+    reset: bool = False
 
     @property
     def name(self) -> str:
@@ -118,7 +122,7 @@ class Walk:
 
     def __init__(self, cell: Cell, lab: Lab) -> None:
         self.cell = cell
-        self.host = host = lab.add_server("wsus01", **cell.server)
+        self.host = host = lab.add_server("wsus01", **{**(REPLICA if cell.reset else {}), **cell.server})
         host.install_seconds = 0.02
         host.machine.pace = PACE
         self._lab = lab
@@ -261,7 +265,7 @@ def walk(cell: Cell) -> Walked:
 
 def _walk(walk: Walk) -> tuple[str, str, tuple[str, ...]]:
     cell, host = walk.cell, walk.host
-    seen = _Seen(walk)
+    seen = _SeenReset(walk) if cell.reset else _Seen(walk)
     cell.arrange(walk)
     first = seen.run("the first run")
     if cell.notice and not any(cell.notice in str(event) for event in walk.told):
@@ -273,7 +277,8 @@ def _walk(walk: Walk) -> tuple[str, str, tuple[str, ...]]:
         again = told(seen.run("the second run"))
         if again != (cell.meanwhile or told(first)):
             seen.problem(f"the fault stays, and the second run says {again!r}")
-    end = f"fixed once {cell.cure}" if cell.cure else "fixed"
+    mended = "worked around" if cell.reset else "fixed"
+    end = f"{mended} once {cell.cure}" if cell.cure else mended
     if cell.cure and not seen.effective and not host.machine.installer_busy:
         end = f"untouched; {end}"
     walk.timeouts = PATIENT
@@ -283,8 +288,7 @@ def _walk(walk: Walk) -> tuple[str, str, tuple[str, ...]]:
         seen.problem(f"not fixed in the end: {last!r}")
     elif last.changed and isinstance(first, wsusfix.Outcome) and first.ok:
         seen.problem("fixed by the first run, and changed once more by the last")
-    if host.dll_version != FIXED or len(seen.effective) != 1:
-        seen.problem(f"in the end: DLL {host.dll_version}, {len(seen.effective)} installations took effect")
+    seen.ended()
     seen.nothing_left()
     seen.proven()
     return told(first), end, tuple(seen.problems)
@@ -340,6 +344,9 @@ class _Seen:
             self.problem(f"{when} does not tell of its change from {version} to {now}")
         if outcome.ok and now != FIXED:
             self.problem(f"{when} is content with {now}")
+        self._explained(when, outcome)
+
+    def _explained(self, when: str, outcome: wsusfix.Outcome) -> None:
         for step in outcome.steps:
             if step.status is wsusfix.StepStatus.FAILED and not (step.why and step.hint and step.phase):
                 self.problem(f"{when} does not say why, where, or what to do: {step!r}")
@@ -356,9 +363,18 @@ class _Seen:
         if error.__context__ is not None and error.__cause__ is None and not error.__suppress_context__:
             self.problem(f"{when}: {type(error).__name__} came about while another error was handled")
 
+    def ended(self) -> None:
+        """The end: installed, once."""
+        if self._host.dll_version != FIXED or len(self.effective) != 1:
+            self.problem(f"in the end: DLL {self._host.dll_version}, {len(self.effective)} installations took effect")
+
+    def stays(self, path: str) -> bool:
+        """Whether a file is to outlive the road."""
+        return False
+
     def nothing_left(self) -> None:
         """At the end, nothing of ours is on the server, and nobody is in it."""
-        left = [path for path in self._host.files if "wsusfix" in path.lower()]
+        left = [path for path in self._host.files if "wsusfix" in path.lower() and not self.stays(path)]
         left += [f"task {task.name}" for task in self._host.tasks]
         if left:
             self.problem(f"left on the server: {', '.join(left)}")
@@ -374,6 +390,66 @@ class _Seen:
             self._walk.cell.unproven and kept
         ):
             self.problem(f"nobody was given the evidence: {kept}")
+
+
+class _SeenReset(_Seen):
+    """What is looked at where approvals are reset: they are saved, and what is switched is put back or known."""
+
+    def __init__(self, walk: Walk) -> None:
+        super().__init__(walk)
+        self._updates = [update for update in self._host.updates if update.title == advisory.BROKEN_UPDATE_TITLE]
+        self._given = {approval.group for update in self._updates for approval in update.approvals}
+
+    @property
+    def _treated(self) -> bool:
+        return all(update.declined and not update.approvals for update in self._updates)
+
+    @property
+    def _as_before(self) -> bool:
+        return self._host.replica and self._host.update_service.automatic
+
+    def _kept(self, ending: str) -> dict[str, str]:
+        files = self._host.files
+        kept = [path for path in files if self.stays(path) and path.endswith(ending)]
+        return {path.removesuffix(ending): (files.read(path) or b"").decode() for path in kept}
+
+    def run(self, when: str) -> Report:
+        """Also: what a run changes, it tells."""
+        before = (self._treated, self._as_before, len(self._kept(".record")))
+        report = super().run(when)
+        changed = before != (self._treated, self._as_before, len(self._kept(".record")))
+        if isinstance(report, wsusfix.Outcome) and changed and not report.changed and not report.failed:
+            self.problem(f"{when} does not tell of its change")
+        return report
+
+    def look(self, when: str) -> None:
+        """No approval is gone that no record has, and nothing is switched that the next run does not know of."""
+        left = {approval.group for update in self._updates for approval in update.approvals}
+        records = self._kept(".record")
+        if not all(any(group in text for text in records.values()) for group in self._given - left):
+            self.problem(f"{when} approvals are gone without a saved copy")
+        if not self._as_before and not records.keys() - self._kept(".closed").keys():
+            self.problem(f"{when} the replica is switched, and nothing tells the next run of it")
+
+    def _outcome(self, when: str, outcome: wsusfix.Outcome, version: str | None, installed: int) -> None:
+        if outcome.ok and not (self._treated and self._as_before):
+            self.problem(f"{when} is content with what it left")
+        self._explained(when, outcome)
+
+    def ended(self) -> None:
+        """The end: treated, and everything else as it was."""
+        if not (self._treated and self._as_before):
+            self.problem(f"in the end: treated {self._treated}, as before {self._as_before}")
+
+    def stays(self, path: str) -> bool:
+        """What was saved, and the proof."""
+        return path.startswith(self._host.kept_path)
+
+    def proven(self) -> None:
+        """Somebody was told of every approval that is gone."""
+        saved = [report.saved for report in self.reports if isinstance(report, wsusfix.Outcome)]
+        if not any(each is not None and {one.group for one in each.approvals} >= self._given for each in saved):
+            self.problem("nobody was told what was saved")
 
 
 def told(report: Report) -> str:

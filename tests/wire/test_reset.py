@@ -379,7 +379,8 @@ def test_what_was_cut_off_is_put_back_though_the_rest_is_blocked_and_that_is_tol
 def test_what_was_cut_off_is_put_back_whatever_the_maintenance_window(lab: Lab, wsus: str) -> None:
     host = rtm(lab, wsus=wsus, **REPLICA)
     before = state(host)
-    for window in ({"not_after": _from_now(hours=-1)}, {"not_before": _from_now(hours=9)}):
+    windows: list[dict[str, Any]] = [{"not_after": _from_now(hours=-1)}, {"not_before": _from_now(hours=9)}]
+    for window in windows:
         host.faults.kill_job(phase="switched")
         assert mend(host, workaround=True).failed
         assert state(host)[1:] == (False, False)
@@ -488,13 +489,13 @@ def test_a_line_that_wsus_does_not_take_into_its_log_is_told(lab: Lab) -> None:
     assert not other.notes
 
 
-def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab) -> None:
+def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     host = rtm(lab, **REPLICA)
 
     def fails(*given: Any) -> None:
         raise WindowsError_("the database is gone")
 
-    host.update_service.approve = fails  # type: ignore[method-assign]
+    monkeypatch.setattr(host.update_service, "approve", fails)
     outcome = mend(host)
     assert outcome.failed
     assert "the database is gone; the settings are as before, and what was saved is kept" in outcome.message
