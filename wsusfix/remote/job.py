@@ -265,6 +265,8 @@ def follow(
 def _too_long(host: str, job: Job, patience: float) -> DeadlineError:
     told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {patience:.0f} s"
     hint = "it goes on by itself; run again later to join it, or give timeouts.job more seconds"
+    if job.last is not None and job.last.phase is JobPhase.RESTORING:
+        told += f", for what was switched is not put back yet ({printable(job.value('trouble'), 200)})"
     still = job.value("still")
     if still not in ("", "0"):
         told += f", and its installer has stood still for {still} s"
