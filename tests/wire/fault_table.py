@@ -569,10 +569,17 @@ def _resets() -> Iterator[Cell]:
         orphans=1,
     )  # fmt: skip
     for phase in (JobPhase.SWITCHED, JobPhase.MARKED):
-        yield _reset(
-            "synchronisation for so long", phase.value, _begins(phase, lambda walk: walk.host.synchronizing(1.0)),
-            notice="not put back yet",
-        )  # fmt: skip
+        yield _reset("synchronisation for so long", phase.value, _synchronises_from(phase), notice="not put back yet")
+
+
+def _synchronises_from(phase: JobPhase) -> Callable[[Walk], object]:
+    """A synchronisation begins then, and ends only when it has been told to be in the way."""
+
+    def arrange(walk: Walk) -> None:
+        walk.faults.at_phase(lambda: walk.host.synchronizing(3600), phase=phase)
+        walk.when_told("restoring", walk.host.update_service.restarted)
+
+    return arrange
 
 
 def _lost_answer(walk: Walk) -> None:

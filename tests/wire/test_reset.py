@@ -110,6 +110,16 @@ def interrupted_at(phase: str) -> Callable[[wsusfix.Event], None]:
     return hear
 
 
+def ends_at(host: Host, phase: str) -> Callable[[wsusfix.Event], None]:
+    """An observer that lets a synchronisation end when it hears of a phase of the job."""
+
+    def hear(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == phase:
+            host.update_service.restarted()
+
+    return hear
+
+
 def saved_somewhere(host: Host, approvals: set[str]) -> bool:
     """Whether every approval that is gone stands in a record on the server."""
     records = "".join((host.files.read(path) or b"").decode("utf-8") for path in host.files if path.endswith(".record"))
@@ -207,11 +217,11 @@ def test_the_system_s_own_role_is_asked_before_anything_is_changed(lab: Lab) -> 
 def test_a_synchronisation_is_waited_for(lab: Lab) -> None:
     host = rtm(lab, **REPLICA)
     before = state(host)
-    host.synchronizing(0.4)
+    host.synchronizing(3600)
     with wsusfix.connect(**host.connection) as server:
         plan = server.plan(logs=False)
         assert any("SynchronizationInProgress" in warning for warning in plan.warnings)
-        outcome = server.apply(plan, consent=True)
+        outcome = server.apply(plan, consent=True, on_event=ends_at(host, "waiting_for_wsus"))
     treated(host, outcome, before)
     assert "waiting_for_wsus" in host.jobs[0].phases
 
@@ -288,10 +298,16 @@ def test_a_synchronisation_that_begins_meanwhile_and_lasts_does_not_leave_a_repl
 ) -> None:
     host = rtm(lab, **REPLICA)
     before = state(host)
-    host.faults.at_phase(lambda: host.synchronizing(0.3), phase=phase)
-    outcome = mend(host, wsusfix.Timeouts(busy=5))
+    host.faults.at_phase(lambda: host.synchronizing(3600), phase=phase)
+    outcome = wsusfix.remediate(
+        **host.connection,
+        consent=True,
+        logs=False,
+        timeouts=wsusfix.Timeouts(busy=5),
+        on_event=ends_at(host, "restoring"),
+    )
     assert state(host)[1:] == before[1:]
-    assert {"restoring", "restored"} <= set(host.jobs[0].phases) or phase == "suspended"
+    assert {"restoring", "restored"} <= set(host.jobs[0].phases)
     # One that began before the switch only kept it from being switched.
     assert outcome.ok is (phase != "suspended"), str(outcome)
     if phase == "suspended":
