@@ -196,7 +196,9 @@ def test_what_a_run_left_switched_is_put_back_whatever_else_is_done(changes: dic
         builders.package() if exposed else None,
         Options(),
     )
-    assert [reason.reason.partition(":")[0] for reason in stopped.blocked] == ["the service wsusservice is stopped"]
+    assert isinstance(stopped.steps[0], RestoreSettings)
+    assert any("wsusservice is stopped: start it" in warning for warning in stopped.warnings)
+    assert not any("start it" in warning for warning in made.warnings)
 
 
 @pytest.mark.parametrize("changes", [builders.SP1, {"setup_VersionString": "3.7"}, {"setup_VersionString": None}])
@@ -221,6 +223,7 @@ def test_services_that_an_upgrade_had_stopped_start_before_anything_is_put_back(
     stopped = {"service_wsusservice": "stopped", "reset_state": "open"}
     made = plan(diagnose(builders.facts(**{**builders.RTM, **cut_off, **stopped})), None, Options(rtm="upgrade"))
     assert [type(step) for step in made.steps] == [StartServices, RestoreSettings]
+    assert not any("start it" in warning for warning in made.warnings)
 
 
 @pytest.mark.parametrize(

@@ -363,15 +363,16 @@ def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str,
         return way, nothing, ()
     # WSUS has to run for it.
     before = tuple(step for step in way.steps if isinstance(step, StartServices))
-    blocked = tuple(reset.restore_obstacles(facts, starts=bool(before)))
+    blocked = tuple(reset.restore_obstacles(facts))
     if blocked:
         # What both are kept by is said once.
         return Way(blocked=tuple(dict.fromkeys((*way.blocked, *blocked))), warnings=way.warnings), "", ()
     steps = (*before, reset.restore(), *(step for step in way.steps if step not in before))
+    waits = () if before else tuple(reset.restore_warnings(facts))
     return (
         Way(
             steps=steps,
-            warnings=(*way.warnings, *(f"afterwards blocked: {reason}" for reason in way.blocked)),
+            warnings=(*way.warnings, *waits, *(f"afterwards blocked: {reason}" for reason in way.blocked)),
             proof=way.proof or "nothing of an earlier reset is open any more",
         ),
         "",

@@ -30,6 +30,7 @@ __all__ = [
     "reset",
     "restore",
     "restore_obstacles",
+    "restore_warnings",
     "warnings",
 ]
 
@@ -156,16 +157,17 @@ def restore() -> RestoreSettings:
     )
 
 
-def restore_obstacles(facts: HostFacts, *, starts: bool = False) -> Iterator[Blocked]:
-    """Yield what keeps the way back of an earlier run from being gone; *starts* says that services start before it."""
+def restore_obstacles(facts: HostFacts) -> Iterator[Blocked]:
+    """Yield what keeps the way back of an earlier run from being gone."""
     yield from session_obstacles(facts)
     yield from job_obstacles(facts, (RESET_APPROVALS.name,))
+
+
+def restore_warnings(facts: HostFacts) -> Iterator[str]:
+    """Yield what the way back of an earlier run may have to wait for."""
     state = facts.wsus.services.get(advisory.WSUS_SERVICE)
-    if state != "running" and not starts:
-        yield Blocked(
-            f"the service {advisory.WSUS_SERVICE} is {state}: what an earlier run had switched cannot be put back",
-            "start it, then run again",
-        )
+    if state != "running":
+        yield f"the service {advisory.WSUS_SERVICE} is {state}: start it, or what was switched may wait for it"
 
 
 def as_before(facts: HostFacts) -> bool:
