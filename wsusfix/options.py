@@ -213,7 +213,11 @@ class Connection(Presentable):
             object.__setattr__(self, "ca_cert", self._readable_authority(self.ca_cert))
         if isinstance(self.proxy, str) and "@" in self.proxy:
             # It would stand in every report and error that names the connection.
-            raise UsageError("the proxy's URL must not carry a user name or password", host=self.host)
+            raise UsageError(
+                "the proxy's URL must not carry a user name or password",
+                host=self.host,
+                hint="name it without them; a proxy that asks for them cannot be used",
+            )
         if self.proxy is not None and not _is_proxy(self.proxy):
             given = str(self.proxy)[:80]
             raise UsageError(f"proxy is not a URL: {given!r}", host=self.host, hint="one such as http://proxy:3128")

@@ -73,6 +73,58 @@ def test_a_failed_installation_fails_with_the_reason_and_is_cleared_away_when_as
     assert ask(server=host, state="cleaned")["changed"] is False
 
 
+def test_what_cannot_be_removed_is_a_warning(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("held", wsus="3.0 SP1")
+    package = estate.package("WSUS-KB954960-x64.exe", exit_code=1603)
+    assert ask(server=host, package=str(package), consent=True)["failed"] is True
+    held = next(path for path in host.files if path.endswith(package.name))
+    lock = host.files.lock(held)
+    checked = ask(server=host, state="cleaned", check=True)
+    assert (checked["changed"], checked["removed"], checked["verdict"]) == (True, [], "exposed_sp1")
+    told = ask(server=host, state="cleaned")
+    assert told["changed"] is True
+    assert (told["verdict"], told["exposed"], told["restart_pending"]) == ("exposed_sp1", True, False)
+    warnings = json.dumps(told["warnings"]).replace("\\\\", "\\")
+    assert "could not be removed: " in warnings
+    assert held.lower() in warnings.lower()
+    assert held in host.files
+    host.files.unlock(lock)
+    told = ask(server=host, state="cleaned")
+    assert told["changed"] is True
+    assert not [path for path in host.files if "wsusfix" in path.lower()]
+
+
+def test_an_error_in_the_middle_says_what_was_begun_and_that_it_changed_something(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("slow", wsus="3.0 SP1")
+    host.install_seconds = 8
+    package = str(estate.package("WSUS-KB954960-x64.exe"))
+    told = ask(server=host, package=package, consent=True, timeouts={"job": 2})
+    assert (told["failed"], told["error"]["type"], told["error"]["unreached"]) == (True, "DeadlineError", False)
+    assert told["changed"] is True
+    assert any("upload" in event for event in told["events"])
+    assert any("installing" in event for event in told["events"])
+    # The job goes on there, and whoever comes next joins it.
+    told = ask(server=host, package=package, consent=True)
+    assert ("failed" in told, told["changed"], len(host.installations)) == (False, True, 1)
+    again = ask(server=host, package=package, consent=True)
+    assert (again["changed"], [event for event in again["events"] if ": job" in event or ": upload" in event]) == (
+        False,
+        [],
+    )
+
+
+def test_a_proxy_with_a_password_is_refused_and_shown_nowhere(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("proxy", wsus="3.0 SP1")
+    reach = {**host.connection, "proxy": "http://eva:Pr0xy-Geheim@proxy:3128"}
+    for name in ("host", ""):
+        told = ask("wsus_kb954960_info", **{key: value for key, value in reach.items() if key != name})
+        assert told["failed"] is True
+        assert "Pr0xy-Geheim" not in json.dumps(told)
+        assert "eva:" not in json.dumps(told)
+    assert "must not carry a user name or password" in told["msg"]
+    assert "without" in told["error"]["hint"]
+
+
 def test_a_restart_that_is_pending_is_no_failure_until_it_is_verified(estate: Lab, ask: Asked) -> None:
     host = estate.add_server("restart", wsus="3.0 SP1")
     told = ask(server=host, package=str(estate.package("WSUS-KB954960-x64.exe", exit_code=3010)), consent=True)

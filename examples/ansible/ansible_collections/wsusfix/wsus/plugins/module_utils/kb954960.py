@@ -58,7 +58,8 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "auth": {"type": "str", "choices": ["negotiate", "kerberos", "ntlm"], "default": "negotiate"},
     "encryption": {"type": "str", "choices": ["always", "auto"], "default": "always"},
     "ca_cert": {"type": "path"},
-    "proxy": {"type": "str"},
+    # One that carries a password is refused, and would stand in what Ansible shows of the call.
+    "proxy": {"type": "str", "no_log": True},
     "timeouts": {"type": "dict", "options": {name: {"type": "float"} for name in TIMEOUTS}},
 }
 for _name, _argument in CONNECTION_ARGUMENTS.items():
@@ -151,7 +152,13 @@ def library(module: AnsibleModule) -> Iterator[Told]:
     try:
         yield told
     except wsusfix.WsusFixError as error:
-        told.fail(str(error.at(host=module.params["host"])), error=error.to_dict())
+        told.fail(str(error.at(host=module.params["host"])), error={**error.to_dict(), "unreached": unreached(error)})
+
+
+def unreached(error: wsusfix.WsusFixError) -> bool:
+    """Whether the server was not reached, or was lost; what takes long there is another matter."""
+    silent = isinstance(error, wsusfix.DeadlineError) and error.phase not in ("upload", "job")
+    return isinstance(error, wsusfix.NotReachedError) or silent
 
 
 def chosen(parameters: Mapping[str, Any]) -> wsusfix.Options:

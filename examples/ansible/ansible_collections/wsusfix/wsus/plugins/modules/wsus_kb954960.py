@@ -46,32 +46,33 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Mend the server
+# In a task that delegates, ansible_host is that of localhost: hostvars has that of the server.
+- name: Mend the server, and restart it where the new DLL waits for that
   wsusfix.wsus.wsus_kb954960:
-    host: "{{ ansible_host }}"
-    username: "{{ ansible_user }}"
-    password: "{{ ansible_password }}"
-    package: files/WSUS-KB954960-x64.exe
+    host: "{{ hostvars[inventory_hostname].ansible_host | default(inventory_hostname) }}"
+    port: "{{ hostvars[inventory_hostname].ansible_port | default(omit) }}"
+    username: "{{ hostvars[inventory_hostname].ansible_user }}"
+    password: "{{ hostvars[inventory_hostname].ansible_password }}"
+    package: "{{ playbook_dir }}/files/WSUS-KB954960-x64.exe"
+    reboot: if-needed
     consent: true
   delegate_to: localhost
-  register: mended
-
-- name: Restart it where the new DLL waits for that
-  ansible.windows.win_reboot:
-  when: mended.restart_pending
 
 - name: Fail unless it is proved to be without the fault
   wsusfix.wsus.wsus_kb954960:
-    host: "{{ ansible_host }}"
-    username: "{{ ansible_user }}"
-    password: "{{ ansible_password }}"
+    host: "{{ hostvars[inventory_hostname].ansible_host | default(inventory_hostname) }}"
+    port: "{{ hostvars[inventory_hostname].ansible_port | default(omit) }}"
+    username: "{{ hostvars[inventory_hostname].ansible_user }}"
+    password: "{{ hostvars[inventory_hostname].ansible_password }}"
     state: verified
   delegate_to: localhost
 """
 
 RETURN = r"""
 changed:
-  description: Whether anything was changed on the server; in check mode, whether it would be.
+  description:
+    - Whether anything was changed on the server; in check mode, whether it would be.
+    - When an error ends the task, it is true once an upload or a job was begun, which may go on by itself.
   returned: always
   type: bool
   sample: true
@@ -81,36 +82,36 @@ host:
   type: str
   sample: wsus01.corp.example
 verdict:
-  description: What the server is afterwards; in check mode, what it is now.
-  returned: when it was reached
+  description: What the server is afterwards; in check mode and with O(state=cleaned), what it is now.
+  returned: when it told what it is
   type: str
   choices: [not_a_server, not_affected, exposed_rtm, exposed_sp1, fixed, unknown]
   sample: fixed
 exposed:
   description: Whether the product that was found had the fault; null when that is unknown.
-  returned: when a plan was made
+  returned: when a plan was made, or with O(state=cleaned)
   type: bool
   sample: true
 worked_around:
   description:
     - Whether the approvals of the update are known to have been reset; null when that is unknown. The fault is still in
       the product then, so that C(verdict) stays V(exposed_rtm).
-  returned: when it was reached
+  returned: when it told what it is
   type: bool
   sample: null
 observed:
   description: Whether logs show the fault, V(yes), V(no), or V(unknown) where they were not read.
-  returned: when a plan was made
+  returned: when a plan was made, or with O(state=cleaned)
   type: str
   sample: "yes"
 restart_pending:
   description: Whether the mended DLL waits for a restart of the server.
-  returned: when it was reached
+  returned: when it told what it is
   type: bool
   sample: false
 diagnosis:
   description: The diagnosis before, as data.
-  returned: when a plan was made
+  returned: when a plan was made, or with O(state=cleaned)
   type: dict
   sample:
     verdict: exposed_sp1
@@ -144,7 +145,7 @@ verification:
     required: 3.1.6001.66
 events:
   description: What happened, a line for each phase.
-  returned: when the plan was applied
+  returned: when the plan was applied, or an error ended that
   type: list
   elements: str
   sample: ["wsus01: upload: WSUS-KB954960-x64.exe", "wsus01: job: installed (exit code 0)"]
@@ -165,13 +166,16 @@ powershell_version:
   type: str
   sample: "2.0"
 error:
-  description: The library's error as data; C(type), C(message), C(phase), C(hint), C(retryable).
+  description:
+    - The library's error as data; C(type), C(message), C(phase), C(hint), C(retryable), and C(unreached), whether it is
+      one of not reaching the server.
   returned: when the library raised one
   type: dict
   sample:
     type: AuthenticationError
     phase: connect
     retryable: false
+    unreached: false
 """
 
 from typing import TYPE_CHECKING, Any
@@ -219,9 +223,10 @@ def verified(told: Told, server: wsusfix.WsusServer) -> None:
 
 def cleaned(told: Told, server: wsusfix.WsusServer) -> None:
     """Remove what an earlier run has left."""
-    facts = server.facts()
+    diagnosis = server.diagnose(logs=False)
+    told.diagnosis(diagnosis)
     if told.module.check_mode:
-        told.values.update(changed=facts.staging.leftovers > 0, removed=[])
+        told.values.update(changed=diagnosis.facts.staging.leftovers > 0, removed=[])
         return
     cleanup = server.cleanup()
     told.values.update(changed=bool(cleanup.removed), removed=list(cleanup.removed))
@@ -241,8 +246,8 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         return
     if plan.irreversible and not told.module.params["consent"]:
         raise told.consent(plan)
-    events: list[str] = []
-    outcome = server.apply(plan, consent=told.module.params["consent"], on_event=lambda event: note(events, event))
+    told.values["events"] = []
+    outcome = server.apply(plan, consent=told.module.params["consent"], on_event=lambda event: note(told, event))
     told.values.update(
         changed=outcome.changed,
         restart_pending=outcome.restart_pending,
@@ -250,7 +255,6 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         worked_around=None if outcome.verification is None else outcome.verification.worked_around,
         outcome={**outcome.to_dict(), "text": str(outcome)},
         verification=None if outcome.verification is None else outcome.verification.to_dict(),
-        events=events,
         diff=difference(before(plan), after(outcome)),
     )
     told.warn(*outcome.notes)
@@ -258,10 +262,16 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         told.fail(str(outcome))
 
 
-def note(events: list[str], event: wsusfix.Event) -> None:
-    """Keep what an observer is told, the progress of the upload aside."""
-    if type(event).__name__ != "UploadProgress":
-        events.append(str(event))
+def note(told: Told, event: wsusfix.Event) -> None:
+    """Keep what an observer is told, the progress of the upload aside, and that the server is no longer untouched.
+
+    An error may end the road here while a job goes on there: what was begun by then is all that is known.
+    """
+    name = type(event).__name__
+    if name != "UploadProgress":
+        told.values["events"].append(str(event))
+    if name == "JobState" or (name == "PhaseBegun" and getattr(event, "phase", "") in ("upload", "job")):
+        told.values["changed"] = True
 
 
 def difference(old: str, new: str) -> dict[str, str]:

@@ -27,12 +27,13 @@ seealso:
 """
 
 EXAMPLES = r"""
+# In a task that delegates, ansible_host is that of localhost: hostvars has that of the server.
 - name: What is this server?
   wsusfix.wsus.wsus_kb954960_info:
-    host: "{{ ansible_host }}"
-    username: "{{ ansible_user }}"
-    password: "{{ ansible_password }}"
-    port: "{{ ansible_port | default(omit) }}"
+    host: "{{ hostvars[inventory_hostname].ansible_host | default(inventory_hostname) }}"
+    port: "{{ hostvars[inventory_hostname].ansible_port | default(omit) }}"
+    username: "{{ hostvars[inventory_hostname].ansible_user }}"
+    password: "{{ hostvars[inventory_hostname].ansible_password }}"
   delegate_to: localhost
   register: found
 
@@ -105,13 +106,16 @@ powershell_version:
   type: str
   sample: "2.0"
 error:
-  description: The library's error as data; C(type), C(message), C(phase), C(hint), C(retryable).
+  description:
+    - The library's error as data; C(type), C(message), C(phase), C(hint), C(retryable), and C(unreached), whether it is
+      one of not reaching the server.
   returned: when the library raised one
   type: dict
   sample:
     type: AuthenticationError
     phase: connect
     retryable: false
+    unreached: false
 """
 
 from ansible.module_utils.basic import AnsibleModule
