@@ -6,12 +6,15 @@ Each start of Ansible and of a module costs about a second of a processor, so th
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.ansible.conftest import Ansible, Played
+from tests.ansible.conftest import ROOT, Ansible, Played
 from tests.wire.servers import new_lab
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.demo import inventory
@@ -19,6 +22,7 @@ from wsusfix.lab.demo import inventory
 pytestmark = pytest.mark.timeout(240)
 
 LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
+TOLD, PLACED = "The server told what it is", "Every server is upstream or downstream"
 PLAN = "Make the plan and leave it at that"
 #: More than the forks, so that the engine has to take turns.
 MANY, FORKS = 20, 10
@@ -57,12 +61,13 @@ def surveyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Played,
 
 def test_twenty_servers_are_surveyed_ten_at_a_time(surveyed: tuple[Played, list[Host], Path]) -> None:
     played, hosts, sums = surveyed
-    found = {name: each.get("verdict", "not reached") for name, each in json.loads(sums.read_text()).items()}
-    assert found == played.results["What was found"]["localhost"]["msg"]
-    assert found == {
-        **{host.name: VERDICTS[number % 5] for number, host in enumerate(hosts)},
-        "wsus18": "not reached",
-        "wsus19": "not reached",
+    written = json.loads(sums.read_text())
+    found = {name: each["verdict"] for name, each in written.items() if "verdict" in each}
+    assert found == {host.name: VERDICTS[number % 5] for number, host in enumerate(hosts[:18])}
+    assert played.results["What was found"]["localhost"]["msg"] == {
+        **found,
+        "wsus18": f"not reached: {written['wsus18']['msg']}",
+        "wsus19": written["wsus19"]["msg"],
     }
     assert all(host.jobs == () and host.installations == () for host in hosts)
 
@@ -73,7 +78,10 @@ def test_a_server_that_is_not_there_is_told_with_what_to_do(surveyed: tuple[Play
     assert told["error"]["type"] == "RefusedError"
     assert "winrm quickconfig" in told["msg"]
     assert played.code != 0
-    assert "wsus18, wsus19: not reached" in played.text
+    assert played.of("wsus18", TOLD)["msg"] == f"wsus18: not reached: {told['msg']}"
+    failed = [host for host, each in played.results[TOLD].items() if each["msg"] != "All assertions passed"]
+    assert sorted(failed) == ["wsus18", "wsus19"]
+    assert re.findall(r"^(\w+) .* failed=1 ", played.text, re.MULTILINE) == ["wsus18", "wsus19"]
 
 
 def test_a_wrong_password_is_told_and_never_shown(surveyed: tuple[Played, list[Host], Path]) -> None:
@@ -81,6 +89,8 @@ def test_a_wrong_password_is_told_and_never_shown(surveyed: tuple[Played, list[H
     told = played.of("wsus19", LOOK)
     assert told["error"]["type"] == "AuthenticationError"
     assert "DOMAIN\\user" in told["msg"]
+    assert told["error"]["unreached"] is False
+    assert played.of("wsus19", TOLD)["msg"] == f"wsus19: {told['msg']}"
     for secret in (WRONG, str(hosts[0].connection["password"])):
         assert secret not in played.text
         assert secret not in json.dumps(played.results)
@@ -186,6 +196,63 @@ def test_what_is_blocked_upstream_keeps_downstream_from_being_begun(estate: Lab,
     assert "blocked: " in told["msg"]
     assert "to unblock: " in told["msg"]
     assert leaf.request_count == 0
+
+
+def test_servers_named_by_address_are_reached_and_paths_are_the_operators(estate: Lab, ansible: Ansible) -> None:
+    hosts = [estate.add_server(name, wsus="3.0 SP1") for name in ("one", "two")]
+    named = {host.connection["host"]: ansible.reach(host) for host in hosts}
+    for reach in named.values():
+        del reach["ansible_host"]
+    # What an inventory may say of the machine to which the tasks delegate, and what must not be taken for a server's.
+    here = {
+        "ansible_connection": "local",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": 22,
+        "ansible_user": "root",
+        "ansible_password": WRONG,
+        "ansible_python_interpreter": sys.executable,
+    }
+    groups = {"wsus": {"hosts": named}}
+    told = {"all": {"hosts": {"localhost": here}, "children": groups}}
+    (ansible.folder / "inventory.json").write_text(json.dumps(told))
+    package = ansible.folder / "files" / "WSUS-KB954960-x64.exe"
+    package.parent.mkdir()
+    shutil.copy(estate.package("WSUS-KB954960-x64.exe"), package)
+    given = ("wsus_package=files/WSUS-KB954960-x64.exe", "wsus_survey=sums.json", "wsus_logs=false")
+    played = ansible.play("wsusfix.wsus.survey", *(word for each in given for word in ("-e", each)))
+    assert played.code == 0, played.text
+    sums = json.loads((ansible.folder / "sums.json").read_text())
+    for address in named:
+        assert sums[address]["host"] == address
+        assert (sums[address]["verdict"], sums[address]["observed"]) == ("exposed_sp1", "unknown")
+        assert sums[address]["plan"]["steps"][0]["package"]["path"] == str(package)
+
+
+def test_a_server_that_is_neither_upstream_nor_downstream_is_named_and_nothing_is_begun(
+    estate: Lab, ansible: Ansible
+) -> None:
+    hosts = [estate.add_server(name, wsus="3.0 RTM") for name in ("high", "stray", "lost")]
+    ansible.inventory({"wsus_upstream": hosts[:1], "wsus_others": hosts[1:]}, wsus_consent=True)
+    played = ansible.play("wsusfix.wsus.remediate")
+    assert played.code != 0
+    (told,) = played.results[PLACED].values()
+    assert told["msg"].startswith("stray, lost: in the group wsus, but neither")
+    assert [host.request_count for host in hosts] == [0, 0, 0]
+
+
+def test_the_playbook_in_the_documentation_runs_as_it_stands_there(estate: Lab, ansible: Ansible) -> None:
+    page = (ROOT / "docs" / "ansible.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```yaml\n(- hosts:.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (ansible.folder / "site.yml").write_text(shown)
+    package = ansible.folder / "files" / "WSUS-KB954960-x64.exe"
+    package.parent.mkdir()
+    shutil.copy(estate.package("WSUS-KB954960-x64.exe", exit_code=3010), package)
+    host = estate.add_server("shown", wsus="3.0 SP1")
+    ansible.inventory({"wsus_upstream": [host]})
+    played = ansible.play(ansible.folder / "site.yml")
+    assert played.code == 0, played.text
+    assert "restart shown" in played.text
+    assert len(host.installations) == 1
 
 
 # --- the documentation ----------------------------------------------------------------------------------------------

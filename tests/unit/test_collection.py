@@ -76,7 +76,7 @@ def test_a_module_says_with_samples_what_it_returns(name: str) -> None:
 
 
 def test_every_parameter_that_is_a_secret_is_marked() -> None:
-    assert [name for name, argument in SHARED.ARGUMENTS.items() if argument.get("no_log")] == ["password"]
+    assert [name for name, argument in SHARED.ARGUMENTS.items() if argument.get("no_log")] == ["password", "proxy"]
 
 
 def test_both_modules_are_in_the_action_group() -> None:
@@ -96,19 +96,47 @@ def test_every_playbook_is_described_and_every_one_described_is_there() -> None:
     assert set(re.findall(r"ansible-playbook .*wsusfix\.wsus\.(\w+)", page)) == there
 
 
-@pytest.mark.parametrize("name", ["survey", "dry_run", "remediate"])
-def test_a_playbook_hands_over_every_option(name: str) -> None:
+#: Of the server, not of localhost, to which the tasks delegate.
+REACHED = {
+    "host": "hostvars[inventory_hostname].ansible_host | default(inventory_hostname)",
+    "port": "hostvars[inventory_hostname].ansible_port | default(omit)",
+    "username": "hostvars[inventory_hostname].ansible_user | default(omit)",
+    "password": "hostvars[inventory_hostname].ansible_password | default(omit)",
+}
+
+
+def handed(option: str) -> str:
+    """Return what a playbook hands over as *option*; a path is taken from where the operator stands."""
+    if SHARED.ARGUMENTS[option]["type"] == "path":
+        return f"['.' | realpath, wsus_{option} | expanduser] | path_join if wsus_{option} is defined else omit"
+    return REACHED.get(option, f"wsus_{option} | default(omit)")
+
+
+@pytest.mark.parametrize("name", ["survey", "dry_run", "remediate", "verify"])
+def test_a_playbook_hands_over_every_argument(name: str) -> None:
     plays = yaml.safe_load((FOLDER / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
-    handed = [play["module_defaults"]["group/wsusfix.wsus.kb954960"] for play in plays if "module_defaults" in play]
-    assert len(handed) == (2 if name == "remediate" else 1)
-    for told in handed:
-        for option in SHARED.OPTION_ARGUMENTS:
-            assert told[option] == f"{{{{ wsus_{option} | default(omit) }}}}"
+    defaults = [play["module_defaults"]["group/wsusfix.wsus.kb954960"] for play in plays if "module_defaults" in play]
+    assert len(defaults) == (2 if name == "remediate" else 1)
+    for told in defaults:
+        assert told == {option: f"{{{{ {handed(option)} }}}}" for option in SHARED.ARGUMENTS}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_example_reaches_the_server_and_not_the_delegate(name: str) -> None:
+    tasks = yaml.safe_load(load(f"modules.{name}").EXAMPLES)
+    for task in tasks:
+        told = task.get(f"wsusfix.wsus.{name}")
+        if told is not None:
+            assert {option: told[option] for option in ("host", "port")} == {
+                option: f"{{{{ {REACHED[option]} }}}}" for option in ("host", "port")
+            }
+            assert all("hostvars[inventory_hostname]." in told[option] for option in ("username", "password"))
 
 
 def test_the_inventory_that_is_shown_names_what_the_playbooks_ask_for() -> None:
     shown = yaml.safe_load((FOLDER.parents[2] / "inventory.yml").read_text(encoding="utf-8"))
     groups = shown["all"]["children"]["wsus"]["children"]
     asked = re.findall(r"^  hosts: (wsus_\w+)$", (FOLDER / "playbooks" / "remediate.yml").read_text(), re.MULTILINE)
+    assert len(asked) == 2
     assert list(groups) == asked
     assert "wsus_package" in shown["all"]["children"]["wsus"]["vars"]
