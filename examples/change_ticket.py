@@ -1,7 +1,8 @@
 """Mend one WSUS server and write down the evidence for the change ticket: a page, Markdown, JSON, and their hashes.
 
     export WSUSFIX_USERNAME='CORP\\admin' WSUSFIX_PASSWORD=...
-    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912
+    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912          # writes down the plan
+    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912 --yes    # carries it out
 
 Whatever happens is written down, errors too. --anonymous leaves out the names of servers and users.
 """
@@ -18,19 +19,18 @@ import wsusfix
 from wsusfix import report
 
 
-def mend(host: str, port: int | None, package: str, recorder: wsusfix.Recorder) -> report.HostResult:
-    """Walk the road, and keep whatever was reached of it."""
-    plan = outcome = proof = failure = None
+def mend(chosen: argparse.Namespace, recorder: wsusfix.Recorder) -> report.HostResult:
+    """Walk the road as far as it goes without consent, or to its end, and keep whatever was reached of it."""
+    plan = outcome = failure = None
     try:
-        with wsusfix.connect(host, port=port, on_event=recorder) as server:
-            plan = server.plan(wsusfix.Options(package=package))
-            outcome = server.apply(plan, consent=True)
-            proof = server.verify()
+        with wsusfix.connect(chosen.host, port=chosen.port, on_event=recorder) as server:
+            plan = server.plan(wsusfix.Options(package=chosen.package))
+            print(plan)
+            if chosen.yes or not plan.irreversible:
+                outcome = server.apply(plan, consent=chosen.yes)
     except wsusfix.WsusFixError as error:
         failure = error
-    return report.HostResult(
-        host, plan=plan, outcome=outcome, verification=proof, error=failure, events=recorder.moments
-    )
+    return report.HostResult(chosen.host, plan=plan, outcome=outcome, error=failure, events=recorder.moments)
 
 
 def main() -> int:
@@ -39,20 +39,20 @@ def main() -> int:
     for name in ("host", "package", "folder"):
         parser.add_argument(name)
     parser.add_argument("--port", type=int)
-    parser.add_argument("--anonymous", action="store_true")
-    chosen = parser.parse_args()
+    for name in ("--yes", "--anonymous"):
+        parser.add_argument(name, action="store_true")
+    chosen, began, sums = parser.parse_args(), datetime.now(timezone.utc), ""
     folder = Path(chosen.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    began = datetime.now(timezone.utc)
-    result = mend(chosen.host, chosen.port, chosen.package, wsusfix.Recorder(print))
+    result = mend(chosen, wsusfix.Recorder(print))
     run = report.Run("remediate", began, datetime.now(timezone.utc), (result,))
-    sums = ""
     for write, name in ((report.html, "report.html"), (report.markdown, "report.md"), (report.json, "report.json")):
-        data = write(run, anonymous=chosen.anonymous).encode() + (b"\n" if name == "report.json" else b"")
-        (folder / name).write_bytes(data)
+        (folder / name).write_bytes(data := write(run, anonymous=chosen.anonymous).encode())
         sums += f"{hashlib.sha256(data).hexdigest()}  {name}\n"
     (folder / "SHA256SUMS").write_text(sums)
-    return 0 if result.verification is not None and result.verification.ok else 1
+    print(result.error or result.outcome or "nothing was changed: --yes consents to the plan")
+    print(f"report: {folder / 'report.html'}")
+    return 0 if result.outcome is not None and result.outcome.ok else 1
 
 
 if __name__ == "__main__":

@@ -323,7 +323,7 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
             print(result, flush=True)
     run = Run(command=chosen.command, began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
     if chosen.json:
-        print(report.json(run))
+        print(report.json(run), end="")
     if chosen.report is not None:
         _write_report(Path(chosen.report), run, anonymous=chosen.anonymous)
     return next(code for code in _WORST if code in codes)
@@ -430,14 +430,15 @@ def _write_report(folder: Path, run: Run, *, anonymous: bool) -> None:
         for name, text in (
             ("report.md", report.markdown(run, anonymous=anonymous)),
             ("report.html", report.html(run, anonymous=anonymous)),
-            ("report.json", report.json(run, anonymous=anonymous) + "\n"),
+            ("report.json", report.json(run, anonymous=anonymous)),
         ):
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise errors.UsageError(
             f"the report cannot be written to {printable(str(folder), 200)}: {error.strerror}"
         ) from None
-    print(f"report: {folder / 'report.md'}", file=sys.stderr)
+    # The page is what goes to the ticket.
+    print(f"report: {folder / 'report.html'} (also report.md and report.json)", file=sys.stderr)
 
 
 class _Progress:

@@ -25,7 +25,7 @@ from wsusfix.logs.detections import Detection
 from wsusfix.logs.findings import ClientFinding
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.options import Timeouts
-from wsusfix.present import Presentable, printable
+from wsusfix.present import Presentable, counted, printable
 from wsusfix.results import Canary, CanaryState
 from wsusfix.scripts.contracts import JobReason, JobStatus
 from wsusfix.server import WsusServer, connect
@@ -78,7 +78,7 @@ class ClientReport(Presentable):
             return (
                 "no failed call" if self.hit is False else "; ".join(self.logs.unread) or "inconclusive findings only"
             )
-        told = f"{found.calls} failed calls"
+        told = counted(found.calls, "failed call")
         if found.since is not None and found.until is not None:
             told += f", {found.since:%Y-%m-%d %H:%M:%S} to {found.until:%Y-%m-%d %H:%M:%S} UTC"
         return told + (f", by {', '.join(self.servers)}" if self.servers else "")
@@ -129,7 +129,7 @@ class Survey(Presentable):
         }
 
     def _summary(self) -> str:
-        return f"{len(self.clients)} clients, {len(self.hit)} hit, {len(self.unreached)} not reached"
+        return f"{counted(len(self.clients), 'client')}, {len(self.hit)} hit, {len(self.unreached)} not reached"
 
     def __str__(self) -> str:
         lines = [self._summary()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import struct
@@ -11,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import builders
 from tests.unit.test_report import mended, run
 from wsusfix import report
+from wsusfix.diagnosis import Diagnosis
+from wsusfix.logs.correlate import correlate
+from wsusfix.logs.findings import FileKind
+from wsusfix.logs.machine import MachineLogs
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
@@ -20,10 +26,10 @@ BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(BROWSERS)} is on the path")
 
 
-def shoot(folder: Path, *arguments: str) -> None:
+def shoot(folder: Path, *arguments: str, of: report.Run | None = None) -> None:
     """Let the browser open the report, cut off from everything else."""
     page = folder / "report.html"
-    page.write_text(report.html(run(mended(), mended(message="second"))), encoding="utf-8")
+    page.write_text(report.html(of or run(mended(), mended(message="second"))), encoding="utf-8")
     done = subprocess.run(
         [
             *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -94,3 +100,27 @@ def test_the_page_prints_each_server_on_a_page_of_its_own(tmp_path: Path) -> Non
     printed = (tmp_path / "report.pdf").read_bytes()
     assert printed.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 2
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext is on the path")
+def test_no_heading_stands_alone_at_the_end_of_a_printed_page(tmp_path: Path) -> None:
+    # Servers with more and more to tell, so that somewhere a page ends behind each heading.
+    hosts = [mended(notes=tuple(f"line {line}" for line in range(number))) for number in range(0, 60, 2)]
+    hosts = [dataclasses.replace(host, diagnosis=logged(), plan=None) for host in hosts]
+    shoot(tmp_path, f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer", of=run(*hosts))
+    told = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "report.pdf", "-"], capture_output=True, check=True
+    ).stdout
+    pages = told.decode().split("\f")
+    assert len(pages) > len(hosts)
+    last = [page.split("\n\n")[-1].strip() for page in (page.rstrip() for page in pages) if page]
+    headings = re.compile(
+        r"^(wsus01|Timeline|Plan|Evidence of job .*|Proof: .*|Diagnosis: .*|The end of .*|What the .*)$"
+    )
+    assert [line for line in last if headings.match(line.splitlines()[-1].strip())] == []
+
+
+def logged() -> Diagnosis:
+    """Return a diagnosis with what its server's logs show."""
+    logs = MachineLogs("wsus01", FileKind.SERVER, (), (), correlate([]), None, tuple("abcdefgh"))
+    return dataclasses.replace(builders.diagnosis(), logs=logs)

@@ -280,6 +280,10 @@ def _diagnosis(case: Case) -> Diagnosis:
 _RESET_OBSTACLES: Final = {"not asked", "rights", "policy", "staging", "another kind of job", "system space"}
 
 
+def test_reasons_are_counted_as_a_person_does() -> None:
+    assert repr(builders.plan(administrator=False)) == "<Plan wsus01: blocked, 1 reason>"
+
+
 def _named(reason: str) -> str:
     """Return which obstacle a reason tells of; exactly one."""
     (found,) = (name for name, words in OBSTACLES.items() if re.search(words, reason))

@@ -14,9 +14,12 @@ import pytest
 
 from tests import builders
 from wsusfix import report
-from wsusfix.errors import RefusedError
-from wsusfix.events import Event, JobState, Moment, PhaseBegun, Recorder, UploadProgress
+from wsusfix.errors import AuthenticationError, PackageError, RefusedError
+from wsusfix.events import Event, JobState, Moment, Note, PhaseBegun, Recorder, UploadProgress
 from wsusfix.facts.approvals import Saved, SavedApproval
+from wsusfix.logs.correlate import correlate
+from wsusfix.logs.findings import FileKind, ServerFinding
+from wsusfix.logs.machine import MachineLogs
 from wsusfix.remote.job import JobStep
 from wsusfix.report import HostResult, Run
 from wsusfix.results import DatabaseBackup
@@ -110,9 +113,22 @@ def test_the_page_shows_before_and_after_side_by_side() -> None:
     assert "<tr><td>the fault is worked around</td><td>not known</td><td>yes</td></tr>" in page
 
 
+def test_the_page_asks_for_a_way_around_only_where_there_is_something_to_go_around() -> None:
+    assert "the fault is worked around" not in report.html(run())
+    exposed = report.html(run(HostResult("wsus01", diagnosis=builders.diagnosis())))
+    assert "<tr><td>the fault is worked around</td><td>not known</td><td></td></tr>" in exposed
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 servers"), (1, "1 server"), (2, "2 servers")])
+def test_servers_are_counted_as_a_person_does(number: int, told: str) -> None:
+    whole = Run("remediate", BEGAN, at(400), (mended(),) * number)
+    assert f", {told}\n" in report.markdown(whole)
+    assert f", {told}, " in report.html(whole)
+
+
 def test_the_page_names_the_hash_of_the_data_as_it_is_written() -> None:
     whole = run()
-    digest = hashlib.sha256((report.json(whole) + "\n").encode()).hexdigest()
+    digest = hashlib.sha256(report.json(whole).encode()).hexdigest()
     assert digest in report.html(whole)
 
 
@@ -212,6 +228,47 @@ def test_the_timeline_is_drawn_to_scale_by_one_clock() -> None:
     assert "10:02:00  install update: installing (2 min 00 s)" in report.text(run())
 
 
+def test_a_job_is_drawn_no_earlier_than_it_was_asked_for() -> None:
+    # The server's clock has whole seconds: by it, the job began before this run did.
+    evidence = builders.evidence(
+        steps=tuple(
+            JobStep(number, phase, f"2008-09-02T10:00:{second:02d}Z", {})
+            for number, (phase, second) in enumerate([(JobPhase.STARTED, 0), (JobPhase.FINISHED, 2)], 1)
+        ),
+        server_clock="2008-09-02T10:00:03Z",
+        controller_clock=at(2),
+    )
+    watched = (
+        *(
+            Moment(at(second), PhaseBegun("wsus01", phase), at(second))
+            for second, phase in [(0, "connect"), (1, "job")]
+        ),
+        Moment(at(2), JobState("wsus01", evidence.job_id, 1, "started", "2008-09-02T10:00:00Z"), at(2)),
+        Moment(at(3), PhaseBegun("wsus01", "verify"), at(3)),
+    )
+    unit = 480 / 3
+    drawn = bars(report.html(run(dataclasses.replace(mended(evidence=(evidence,)), events=watched))))
+    assert list(drawn["install update: started"]) == pytest.approx([240 + unit, 2 * unit], abs=0.1)
+    # One that was joined has begun before, and so it is drawn.
+    joined = (
+        watched[0],
+        Moment(at(1), Note("wsus01", "job", "joining the job that runs already"), at(1)),
+        *watched[2:],
+    )
+    drawn = bars(report.html(run(dataclasses.replace(mended(evidence=(evidence,)), events=joined))))
+    assert drawn["install update: started"][0] == pytest.approx(240, abs=0.1)
+    assert drawn["connect"][0] > 240 + 60
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1, 2.5, 3.9, 4, 5, 310])
+def test_the_times_of_the_axis_are_told_apart(seconds: float) -> None:
+    watched = tuple(Moment(at(when), PhaseBegun("wsus01", "connect"), at(when)) for when in (0.05, 0.05 + seconds))
+    page = report.html(run(HostResult("wsus01", events=watched)))
+    labels = re.findall(r'class="axis">([^<]+)<', page)
+    assert len(set(labels)) == len(labels) == 5
+    assert all(("." in label) is (seconds < 4) for label in labels)
+
+
 def test_each_job_has_one_row_however_many_states_it_went_through() -> None:
     first = mended()
     assert first.outcome is not None
@@ -307,3 +364,72 @@ def test_the_short_name_of_a_server_that_was_not_reached_is_left_out_too() -> No
     told = report.text(run(HostResult("wsus09.corp.example", error=error)), anonymous=True)
     assert "server-1 does not answer" in told
     assert "wsus09" not in told
+
+
+@ways
+def test_whoever_asked_is_left_out_of_an_error_when_there_is_nothing_else(write: Any) -> None:
+    said = (
+        "not authenticated: Failed to authenticate the user CORP\\eva with negotiate",
+        "not authenticated: Failed to authenticate the user CORP\\eva smith with ntlm",
+        "could not authenticate: Client 'eva@CORP.EXAMPLE' not found in Kerberos database",
+        "access denied: CORP\\eva may not do that",
+    )
+    hosts = [HostResult("wsus01", error=AuthenticationError(text, host="wsus01", phase="connect")) for text in said]
+    assert "eva" in write(run(*hosts))
+    for host in hosts:
+        told = write(run(host), anonymous=True)
+        assert re.search(r"(?i)eva|smith|corp(?!orat)|example", told) is None, told
+        assert "user-1" in told
+        assert "domain-1" in told
+        # What to do is for everybody.
+        assert "DOMAIN" in told
+
+
+@ways
+def test_whoever_asked_for_a_job_is_left_out_also_where_the_look_was_anothers(write: Any) -> None:
+    evidence = builders.evidence(account="WORK\\olav", account_sid="S-1-5-21-9-9-9-500")
+    told = write(run(mended(evidence=(evidence,))), anonymous=True)
+    assert "olav" in write(run(mended(evidence=(evidence,))))
+    for name in ("olav", "WORK", "S-1-5-21-9-9-9-500"):
+        assert re.search(rf"\b{name}\b", told) is None, name
+    assert "user-2" in told
+
+
+@ways
+@pytest.mark.parametrize("path", ["/home/ingrid/My files/KB954960.exe", "C:\\Users\\ingrid\\KB954960.exe"])
+def test_folders_of_this_machine_are_left_out(write: Any, path: str) -> None:
+    given = builders.package(path=path, name="KB954960.exe")
+    planned = write(run(HostResult("wsus01", plan=builders.plan(given=given))), anonymous=True)
+    error = PackageError(f"the package {path!r} cannot be read: gone", hint="check the spelling")
+    failed = write(run(HostResult("wsus01", error=error)), anonymous=True)
+    for told in (planned, failed):
+        assert "KB954960.exe" in told
+        assert re.search("ingrid|home|Users", told) is None
+    assert "ingrid" in write(run(HostResult("wsus01", error=error)))
+
+
+@ways
+def test_other_names_of_a_server_in_its_logs_are_left_out(write: Any) -> None:
+    finding = ServerFinding(
+        "\\\\WSUS01\\C$\\Logs\\SoftwareDistribution.log",
+        7,
+        exception="System.ArgumentException",
+        server_url="http://patches.corp.example:8530/ClientWebService/client.asmx",
+    )
+    logs = MachineLogs("wsus01.corp.example", FileKind.SERVER, (), (finding,), correlate([finding]), None, ("a",))
+    notes = ("asked for wsus01 in corp.example by https://wsus01.corp.example./x and http://wsus01.other.example",)
+    diagnosis = dataclasses.replace(builders.diagnosis(host="wsus01.corp.example"), logs=logs, notes=notes)
+    whole = run(HostResult("wsus01.corp.example", diagnosis=diagnosis))
+    told = write(whole, anonymous=True)
+    assert re.search("(?i)patches|wsus01|corp.example", told) is None, told
+    assert "server-2" in told
+    assert "in domain-2 by https://server-1./x and http://server-1" in told
+
+
+def test_a_name_is_known_in_a_longer_word_unless_that_is_another_name() -> None:
+    notes = ("wsus01_old wsus012 awsus01 admin_2 admin2 administrator 9ad1 corp-WSUS01-db",)
+    whole = run(mended(notes=notes))
+    (told,) = json.loads(report.json(whole, anonymous=True))["hosts"]
+    assert told["outcome"]["notes"] == [
+        "server-1_old wsus012 awsus01 user-1_2 user-12 administrator 9ad1 domain-1-server-1-db"
+    ]

@@ -109,6 +109,7 @@ def test_remediate_needs_yes_and_then_mends_once(
     assert told["outcome"]["changed"] is True
     assert "upload" in shown.err
     assert "installing" in shown.err
+    assert f"report: {tmp_path / 'report' / 'report.html'} " in shown.err
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"report.md", "report.html", "report.json"}
     assert main([*command, "--yes"]) == 0
     assert "nothing to do" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -76,11 +77,19 @@ def test_remediate_one_shows_the_plan_and_mends_when_told_to(
     assert (code, "nothing to do" in out, len(host.installations)) == (0, True, 1)
 
 
-def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tmp_path: Path) -> None:
+def test_change_ticket_writes_the_evidence_and_its_hashes(
+    lab: Lab, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
     lab.add_client("pc01", server=host)
-    code, out, _ = run("change_ticket.py", host, lab.package("WSUS-KB954960-x64.exe"), tmp_path / "ticket")
+    package = lab.package("WSUS-KB954960-x64.exe")
+    code, out, _ = run("change_ticket.py", host, package, tmp_path / "planned")
+    assert (code, "CANNOT BE UNDONE" in out, "--yes consents" in out, host.jobs) == (1, True, True, ())
+    assert "CANNOT BE UNDONE" in (tmp_path / "planned" / "report.md").read_text()
+    code, out, _ = run("change_ticket.py", host, package, tmp_path / "ticket", "--yes")
     assert (code, "installed (exit code 0)" in out) == (0, True)
+    assert "fixed and verified" in out
+    assert out.endswith(f"report: {tmp_path / 'ticket' / 'report.html'}\n")
     folder = tmp_path / "ticket"
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
@@ -92,9 +101,17 @@ def test_change_ticket_writes_the_evidence_and_its_hashes(lab: Lab, run: Run, tm
     assert "yes: 2 failed calls" in page
     assert "SoftwareDistribution.log:" in page
     assert hashlib.sha256((folder / "report.json").read_bytes()).hexdigest() in page
+    wrong = {**host.connection, "password": "Wr0ng-Geheim"}
+    monkeypatch.setattr(Host, "connection", property(lambda _: wrong))
+    assert run("change_ticket.py", host, package, tmp_path / "refused", "--anonymous")[0] == 1
+    for path in (tmp_path / "refused").iterdir():
+        assert not re.search(r"LAB|admin(?!istrator)", path.read_text()), path.name
+    assert "user-1" in (tmp_path / "refused" / "report.md").read_text()
+    monkeypatch.undo()
     host.close()
-    code, _, _ = run("change_ticket.py", host, lab.package(), tmp_path / "failed", "--anonymous")
+    code, out, _ = run("change_ticket.py", host, lab.package(), tmp_path / "failed", "--anonymous")
     assert code == 1
+    assert "the port is closed" in out
     failed = (tmp_path / "failed" / "report.md").read_text()
     assert "RefusedError" not in failed
     assert "the port is closed" in failed

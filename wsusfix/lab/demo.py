@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(report.markdown(run), encoding="utf-8")
     (folder / "report.html").write_text(report.html(run), encoding="utf-8")
-    (folder / "report.json").write_text(report.json(run) + "\n", encoding="utf-8")
-    print(f"\nreport: {folder / 'report.md'}")
+    (folder / "report.json").write_text(report.json(run), encoding="utf-8")
+    print(f"\nreport: {folder / 'report.html'} (also report.md and report.json)")
     unexpected = [result.host for result in run.hosts if not _as_it_should_be(result)]
     if unexpected:
         print("not as it should be: " + ", ".join(unexpected), file=sys.stderr)

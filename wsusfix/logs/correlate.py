@@ -16,7 +16,7 @@ from typing import Final
 from wsusfix import errors
 from wsusfix.logs.findings import ClientFinding, Finding, ServerFinding
 from wsusfix.logs.rollover import log_of
-from wsusfix.present import Presentable, printable, rows
+from wsusfix.present import Presentable, counted, printable, rows
 
 __all__ = ["Correlation", "Pair", "correlate"]
 
@@ -101,7 +101,9 @@ class Correlation(Presentable):
         return {"last_seen": self.last_seen}
 
     def _summary(self) -> str:
-        return f"{self.calls} calls of {self.clients} clients, {len(self.pairs)} seen from both ends"
+        return (
+            f"{counted(self.calls, 'call')} of {counted(self.clients, 'client')}, {len(self.pairs)} seen from both ends"
+        )
 
     def __str__(self) -> str:
         shown = [str(pair) for pair in self.pairs[:_MOST_SHOWN]]

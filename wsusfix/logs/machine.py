@@ -20,7 +20,7 @@ from wsusfix.logs.findings import FileKind, Finding, LogFile, LogProblem
 from wsusfix.logs.reading import scan
 from wsusfix.logs.rollover import joined
 from wsusfix.logs.stamps import offset_of_header
-from wsusfix.present import Presentable, bytes_text, printable
+from wsusfix.present import Presentable, bytes_text, counted, printable
 from wsusfix.scripts.contracts import Scalar
 
 __all__ = [
@@ -191,7 +191,7 @@ class MachineLogs(Presentable):
         return {"complete": self.complete, "proven": self.proven, "begins": self.begins, "ends": self.ends}
 
     def _summary(self) -> str:
-        return f"{self.host}: {len(self.files)} logs, {self.correlation.calls} failed calls"
+        return f"{self.host}: {counted(len(self.files), 'log')}, {counted(self.correlation.calls, 'failed call')}"
 
     def __str__(self) -> str:
         shown = "the symptom is proven" if self.proven else "no proof of the symptom"

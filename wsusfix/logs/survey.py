@@ -21,7 +21,7 @@ from wsusfix.logs.findings import Finding, LogFile, LogProblem
 from wsusfix.logs.reading import scan
 from wsusfix.logs.rollover import joined
 from wsusfix.logs.stamps import offset_of_header
-from wsusfix.present import Presentable, printable
+from wsusfix.present import Presentable, counted, printable
 
 __all__ = ["LogReport", "examine", "parse_offset", "sensible_processes"]
 
@@ -64,7 +64,8 @@ class LogReport(Presentable):
         }
 
     def _summary(self) -> str:
-        return f"{len(self.files)} files, {'the symptom is proven' if self.proven else 'no proof of the symptom'}"
+        shown = "the symptom is proven" if self.proven else "no proof of the symptom"
+        return f"{counted(len(self.files), 'file')}, {shown}"
 
     def __str__(self) -> str:
         kinds: dict[str, int] = {}
@@ -72,7 +73,8 @@ class LogReport(Presentable):
             kinds[file.kind.words] = kinds.get(file.kind.words, 0) + 1
         lines = [
             "the logs show the symptom of the advisory" if self.proven else "the logs do not prove the symptom",
-            f"{len(self.files)} files: " + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            f"{counted(len(self.files), 'file')}: "
+            + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
         ]
         if self.findings:
             lines.append(str(self.correlation))

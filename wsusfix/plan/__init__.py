@@ -29,7 +29,7 @@ from wsusfix.plan.install import InstallUpdate
 from wsusfix.plan.reset import ResetApprovals, RestoreSettings
 from wsusfix.plan.restart import Restart, StartServices, cut_off, restarts, start_services
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
-from wsusfix.present import Presentable, plain, printable
+from wsusfix.present import Presentable, counted, plain, printable
 from wsusfix.scripts.contracts import BACKUP_NAME, UPGRADE, ResetState
 from wsusfix.surroundings import Surroundings
 
@@ -159,7 +159,7 @@ class Plan(Presentable):
 
     def _summary(self) -> str:
         if self.blocked:
-            return f"{self.host}: blocked, {len(self.blocked)} reasons"
+            return f"{self.host}: blocked, {counted(len(self.blocked), 'reason')}"
         return f"{self.host}: " + (", ".join(step.name for step in self.steps) or "nothing to do")
 
     def __str__(self) -> str:

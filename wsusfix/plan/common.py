@@ -11,7 +11,7 @@ from typing import Any
 
 from wsusfix import advisory
 from wsusfix.facts import HostFacts
-from wsusfix.present import Presentable
+from wsusfix.present import Presentable, counted
 from wsusfix.scripts.contracts import StagingState
 
 __all__ = ["Blocked", "Way", "job_obstacles", "leftover_warnings", "session_obstacles"]
@@ -63,7 +63,8 @@ def job_obstacles(facts: HostFacts, kinds: Collection[str]) -> Iterator[Blocked]
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:
     """Say that an earlier run left something behind."""
     if facts.staging.leftovers:
-        yield f"an earlier run left {facts.staging.leftovers} files in {facts.staging.path}: applying removes them"
+        left = counted(facts.staging.leftovers, "file")
+        yield f"an earlier run left {left} in {facts.staging.path}: applying clears that away"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from wsusfix.present import printable
+from wsusfix.present import counted, printable
 from wsusfix.report.names import kept, left_out
 from wsusfix.report.plain import parts
 from wsusfix.report.run import HEADINGS, Run, row
@@ -23,7 +23,7 @@ def markdown(run: Run, *, anonymous: bool = False) -> str:
     lines = [
         f"# wsusfix {run.command}",
         "",
-        f"{run.when}, {len(run.hosts)} servers",
+        f"{run.when}, {counted(len(run.hosts), 'server')}",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|" + " --- |" * len(HEADINGS),

@@ -1,6 +1,7 @@
 """Names of servers and people, and how a report leaves them out: each is replaced by the same word everywhere.
 
-It knows the names that results hold.  A name that a log's excerpt mentions and nothing else is not known here.
+It knows the names that results hold, those that stand in addresses of the web and of shares anywhere in them, and those
+that an error tells.  A name that the end of an installer's log mentions and nothing else is not known here.
 """
 
 from __future__ import annotations
@@ -8,14 +9,26 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from wsusfix.errors import NotAllowedError, PackageError, UsageError
 from wsusfix.report.run import HostResult, Run
 
 __all__ = ["Naming", "kept", "left_out", "replaced"]
 
 #: Takes a text, and returns it as the report may show it.
 Naming = Callable[[str], str]
+
+#: The machine in an address: of the web (a log's actor, a client's server), or of a share (where a log lies).
+_ADDRESSED: Final = re.compile(r"(?:https?://|(?<!\\)\\\\)(\w[\w.-]*)", re.ASCII)
+#: An account as the errors of pypsrp, NTLM and Kerberos name it; what stands behind a drive's colon is a path.
+_ACCOUNTS: Final = (
+    re.compile(r"\bthe user (\S.*?) with \w+"),
+    re.compile(r"(?<![\w\\:.-])([\w.-]+\\[^\s\\'\"]+)"),
+    re.compile(r"([^\s@'\"\\/]+@[\w.-]+)"),
+)
+#: A file of this machine as errors show it.
+_QUOTED_PATH: Final = re.compile(r"'([^']*[/\\][^']*)'|\"([^\"]*[/\\][^\"]*)\"")
 
 
 def kept(text: str) -> str:
@@ -24,7 +37,10 @@ def kept(text: str) -> str:
 
 
 def left_out(run: Run) -> Naming:
-    """Return what replaces each name of a run's servers, accounts and domains."""
+    """Return what replaces each name of a run's servers, accounts and domains, and folders of files on this machine.
+
+    A name may be a part of a longer word when what is around it is no letter: as in ``WSUS01_old``, or ``eva2``.
+    """
     words: dict[str, str] = {}
     taken: collections.Counter[str] = collections.Counter()
 
@@ -43,11 +59,29 @@ def left_out(run: Run) -> Naming:
     for result in run.hosts:
         for kind, found in _names(result):
             name(kind, found)
+        for addressed in _addressed(result.to_dict()):
+            short = addressed.partition(".")[0].lower()
+            if short in words and not short.isdigit():
+                words.setdefault(addressed.lower(), words[short])
+            name("server", addressed)
+        for path in _paths(result):
+            words[path.lower()] = _file_name(path)
     if not words:
         return kept
     longest_first = sorted(words, key=len, reverse=True)
-    pattern = re.compile(r"(?<![\w-])(?:" + "|".join(map(re.escape, longest_first)) + r")(?![\w-])", re.IGNORECASE)
-    return lambda text: pattern.sub(lambda found: words[found[0].lower()], text)
+    pattern = re.compile("|".join(map(_alone, longest_first)), re.IGNORECASE)
+    return lambda text: pattern.sub(lambda found: words.get(found[0].lower(), "left-out"), text)
+
+
+def _alone(name: str) -> str:
+    """Return a pattern for *name* where it is no part of another name.
+
+    ``wsus01`` is none in ``wsus012``, and ``ad`` none in a hash; but ``eva`` is told by ``eva2`` as well.
+    """
+    before = r"(?<![^\W_])" if name[0].isalnum() else ""
+    if not name[-1].isalnum():
+        return before + re.escape(name)
+    return before + re.escape(name) + (r"(?![^\W_])" if name[-1].isdigit() else r"(?=\d*(?![^\W_]))")
 
 
 def replaced(data: Any, naming: Naming) -> Any:
@@ -63,6 +97,33 @@ def replaced(data: Any, naming: Naming) -> Any:
             return data
 
 
+def _addressed(data: Any) -> Iterator[str]:
+    """Return the machines in the addresses that plain data names anywhere."""
+    match data:
+        case str():
+            yield from (found.rstrip(".-") for found in _ADDRESSED.findall(data))
+        case dict():
+            for value in data.values():
+                yield from _addressed(value)
+        case list():
+            for item in data:
+                yield from _addressed(item)
+
+
+def _paths(result: HostResult) -> Iterator[str]:
+    """Return the paths on this machine that a result tells: of packages, and of files that an error is about."""
+    for step in result.plan.steps if result.plan is not None else ():
+        package = getattr(step, "package", None)
+        if package is not None and _file_name(package.path) != package.path:
+            yield package.path
+    if isinstance(result.error, PackageError | UsageError):
+        yield from filter(None, (one or other for one, other in _QUOTED_PATH.findall(result.error.message)))
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]+", path.rstrip("/\\"))[-1]
+
+
 def _own_names(result: HostResult) -> Iterator[str]:
     known = result.known
     if known is not None and known.facts.computer_name:
@@ -75,6 +136,10 @@ def _own_names(result: HostResult) -> Iterator[str]:
 def _names(result: HostResult) -> Iterator[tuple[str, str]]:
     """Return what else is somebody's name in a result, and of which kind it is."""
     known = result.known
+    if isinstance(result.error, NotAllowedError):
+        for pattern in _ACCOUNTS:
+            for account in pattern.findall(result.error.message):
+                yield from _account(account, "")
     if known is not None:
         session, wsus = known.facts.session, known.facts.wsus
         yield from _account(session.account, session.sid)
@@ -92,6 +157,10 @@ def _names(result: HostResult) -> Iterator[tuple[str, str]]:
     saved = result.outcome.saved if result.outcome is not None else None
     for approval in saved.approvals if saved is not None else ():
         yield from _account(approval.administrator, "")
+    _, _, suffix = result.host.partition(".")
+    # A suffix of one label is a word of its own in too many texts.
+    if "." in suffix and not result.host.replace(".", "").isdigit():
+        yield "domain", suffix
 
 
 def _account(account: str, sid: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from wsusfix import __version__
 from wsusfix.diagnosis import Diagnosis
-from wsusfix.present import printable, seconds_text
+from wsusfix.present import counted, printable, seconds_text
 from wsusfix.report.names import Naming, kept, left_out
 from wsusfix.report.plain import json
 from wsusfix.report.run import HEADINGS, HostResult, Run, row
@@ -32,7 +32,8 @@ pre{background:#f6f6f6;border:1px solid #ddd;padding:.8em;white-space:pre-wrap;o
 svg.timeline{width:100%;height:auto;background:#fff}svg.timeline text{font:12px system-ui,sans-serif}
 svg.timeline text.axis{fill:#555;font-size:11px}svg.timeline text.inside{fill:#fff;font-size:11px}
 @media print{body{max-width:none;margin:0;font-size:11px}h2{break-before:page}h2.first{break-before:auto}
-table,svg,pre{break-inside:avoid}pre{font-size:9px}th{print-color-adjust:exact}}
+table,svg,pre{break-inside:avoid}pre{font-size:9px}th{print-color-adjust:exact}
+h1,h2,h3,p.lead{break-after:avoid}p.lead{break-inside:avoid}}
 """
 
 
@@ -44,9 +45,9 @@ def html(run: Run, *, anonymous: bool = False) -> str:
         anonymous: put words such as "server-1" and "user-1" in the place of every known name.
     """
     page = _Page(left_out(run) if anonymous else kept)
-    digest = hashlib.sha256((json(run, anonymous=anonymous) + "\n").encode("utf-8")).hexdigest()
+    digest = hashlib.sha256(json(run, anonymous=anonymous).encode("utf-8")).hexdigest()
     title = f"wsusfix {run.command}"
-    servers = f"{len(run.hosts)} server{'s' if len(run.hosts) != 1 else ''}"
+    servers = counted(len(run.hosts), "server")
     return "".join(
         [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -113,7 +114,12 @@ class _Page:
             "the DLL waits for a restart",
             "the fault is worked around",
         )
-        return self.table(("", "before", "after"), list(zip(names, before, after, strict=True)))
+        rows = list(zip(names, before, after, strict=True))
+        around = (known is not None and known.worked_around, checked is not None and checked.worked_around)
+        if not result.exposed and not any(around):
+            # Nobody asks for a way around what is not there.
+            del rows[-1]
+        return self.table(("", "before", "after"), rows)
 
     def outcome(self, outcome: Outcome) -> str:
         parts = [f"<p><b>{self.text(outcome.message)}</b></p>"]
@@ -149,7 +155,7 @@ class _Page:
             logs = [(log.name, str(log.size), log.sha256) for log in evidence.logs]
             parts.append(self.table(("Log", "Bytes", "SHA-256, taken before anything was cleaned up"), logs))
         if evidence.log_tail.strip():
-            parts.append(f"<p>The end of the installer's log:</p>{self.block(evidence.log_tail)}")
+            parts.append(f"<p class=lead>The end of the installer's log:</p>{self.block(evidence.log_tail)}")
         return "".join(parts)
 
     def verification(self, verification: Verification) -> str:
@@ -182,7 +188,11 @@ class _Page:
         return (
             f"<h3>Diagnosis: {self.text(diagnosis.verdict.value)}</h3>{self.pairs(described)}"
             f"{self.table(('Rests on', 'Found', 'Source'), evidence)}"
-            + (f"<p>What the logs show:</p>{self.block(str(diagnosis.logs))}" if diagnosis.logs is not None else "")
+            + (
+                f"<p class=lead>What the logs show:</p>{self.block(str(diagnosis.logs))}"
+                if diagnosis.logs is not None
+                else ""
+            )
         )
 
     # --- markup -----------------------------------------------------------------------------------------------------

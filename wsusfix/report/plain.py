@@ -24,13 +24,13 @@ def text(run: Run, *, anonymous: bool = False) -> str:
 
 
 def json(run: Run, *, anonymous: bool = False) -> str:
-    """Return the run as one JSON object.
+    """Return the run as one JSON object and a line's end: the file as it is written, whose SHA-256 the page names.
 
     Args:
         run: see :class:`Run`.
         anonymous: put words such as "server-1" and "user-1" in the place of every known name.
     """
-    return _json.dumps(data(run, anonymous=anonymous), indent=2, sort_keys=False)
+    return _json.dumps(data(run, anonymous=anonymous), indent=2, sort_keys=False) + "\n"
 
 
 def data(run: Run, *, anonymous: bool = False) -> object:

@@ -11,7 +11,7 @@ from wsusfix.diagnosis import Diagnosis
 from wsusfix.errors import WsusFixError
 from wsusfix.events import Moment
 from wsusfix.plan import Plan
-from wsusfix.present import Presentable, printable
+from wsusfix.present import Presentable, counted, printable
 from wsusfix.results import JobEvidence, Outcome, Verification
 
 __all__ = ["HEADINGS", "HostResult", "Run", "row"]
@@ -106,7 +106,7 @@ class Run(Presentable):
     hosts: tuple[HostResult, ...]
 
     def _summary(self) -> str:
-        return f"{self.command}: {len(self.hosts)} hosts"
+        return f"{self.command}: {counted(len(self.hosts), 'host')}"
 
     def _extra(self) -> Mapping[str, object]:
         return {}

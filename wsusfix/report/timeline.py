@@ -1,17 +1,18 @@
 """When things happened on one server: spans of time seen from here, and of the job by the server's own states.
 
 The server's clock is set against ours by the moment at which both were read; a clock that cannot be read draws nothing.
+It tells whole seconds, so that a job seems to begin before it was asked for: such a row is moved to where that was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
-from wsusfix.events import PhaseBegun
+from wsusfix.events import JobState, Note, PhaseBegun
 from wsusfix.present import printable, seconds_text
 from wsusfix.report.run import HostResult
 from wsusfix.results import JobEvidence
@@ -49,7 +50,10 @@ class Span:
 
 def spans(result: HostResult) -> tuple[tuple[Span, ...], ...]:
     """Return the rows of a server's run in the order in which they began: a phase each, and all states of a job."""
-    rows = [*((span,) for span in _here(result)), *(tuple(_server(evidence)) for evidence in result.evidence)]
+    rows = [
+        *((span,) for span in _here(result)),
+        *(_moved(_server(evidence), _asked(result, evidence)) for evidence in result.evidence),
+    ]
     return tuple(sorted(filter(None, rows), key=lambda row: row[0].began))
 
 
@@ -72,6 +76,31 @@ def _server(evidence: JobEvidence) -> Iterator[Span]:
     for step, began, ended in zip(evidence.steps, times, [*times[1:], times[-1] if times else None], strict=True):
         if began is not None and ended is not None:
             yield Span(step.phase.value.replace("_", " "), began - ahead, max(began, ended) - ahead, job)
+
+
+def _asked(result: HostResult, evidence: JobEvidence) -> datetime | None:
+    """Return when a job was asked for here; ``None`` for one that was joined, and where nobody watched."""
+    asked = None
+    for moment in result.events:
+        match moment.event:
+            case PhaseBegun(phase="job"):
+                asked = moment.at
+            case Note(phase="job"):
+                asked = None
+            case JobState(job_id=evidence.job_id):
+                return asked
+            case _:
+                pass
+    return None
+
+
+def _moved(row: Iterator[Span], earliest: datetime | None) -> tuple[Span, ...]:
+    """Return a job's row, later by as much as it begins too early."""
+    told = tuple(row)
+    if not told or earliest is None or told[0].began >= earliest:
+        return told
+    late = earliest - told[0].began
+    return tuple(replace(span, began=span.began + late, ended=span.ended + late) for span in told)
 
 
 def _time(text: str) -> datetime | None:
@@ -106,10 +135,15 @@ def drawn(result: HostResult) -> str:
         x = _LABEL + _WIDTH * share
         at = first + timedelta(seconds=whole * share)
         parts.append(f'<line x1="{x:.0f}" y1="{_ROW}" x2="{x:.0f}" y2="{height - 4}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.0f}" y="{_ROW - 7}" text-anchor="middle" class="axis">{at:%H:%M:%S}</text>')
+        parts.append(f'<text x="{x:.0f}" y="{_ROW - 7}" text-anchor="middle" class="axis">{_clock(at, whole)}</text>')
     for number, row in enumerate(rows, 1):
         parts += _row(row, _ROW * number, first, _WIDTH / whole)
     return "".join(parts) + "</svg>"
+
+
+def _clock(at: datetime, whole: float) -> str:
+    """Return a time of the axis; with tenths of a second where two of them would say the same without."""
+    return f"{at:%H:%M:%S}" + (f".{at.microsecond // 100_000}" if whole < 4 else "")
 
 
 def _row(row: Sequence[Span], y: int, first: datetime, unit: float) -> Iterator[str]:
