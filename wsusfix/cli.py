@@ -151,6 +151,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("--os", default="Windows Server 2008", help="their system (default: %(default)s)")
     lab.add_argument("--arch", default="x64", help="their processor architecture (default: %(default)s)")
+    lab.add_argument(
+        "--client",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also a client of the first server that the fault can hit, by this name (repeatable)",
+    )
     lab.add_argument("--engine", choices=["pwsh"], help="run the scripts in a PowerShell, instead of answering for it")
     lab.add_argument("--inventory", metavar="FILE", help="also write an Ansible inventory of them there")
     lab.add_argument("--verbose", action="store_true", help="log what happens to standard error")
@@ -600,6 +607,7 @@ def _lab(chosen: argparse.Namespace) -> ExitCode:
             arch=chosen.arch,
             engine=chosen.engine,
             inventory_file=Path(chosen.inventory) if chosen.inventory is not None else None,
+            clients=chosen.client,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise errors.UsageError(str(error)) from None

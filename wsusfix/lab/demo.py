@@ -6,16 +6,19 @@ It uses the library by its public names only, as a reader would.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import wsusfix
-from wsusfix import logs, report
+from wsusfix import advisory, logs, report
 from wsusfix.diagnosis import Verdict
 from wsusfix.events import Event
 from wsusfix.lab import Host, Lab
@@ -34,6 +37,9 @@ _ENDS: Final = {
 }
 
 
+#: WSUS 3.0 without a service pack, and how much faster its waits go by.
+_RTM: Final = "3.0 RTM"
+_PACE: Final = 0.02
 #: The server that has a client with Office 2003 on it, and the one that is a replica without a service pack.
 _WITH_CLIENT: Final = "wsus-oslo"
 _REPLICA: Final = "wsus-rtm"
@@ -107,7 +113,7 @@ def _replica(lab: Lab) -> Host:
         _REPLICA, os="Windows Server 2003", arch="x86", wsus="3.0 RTM", replica=True, upstream="wsus-top"
     )
     # Nobody at a demonstration waits for WSUS as long as a job does.
-    host.machine.pace = 0.02
+    host.machine.pace = _PACE
     return host
 
 
@@ -182,8 +188,18 @@ def serve(
     stream: TextIO | None = None,
     engine: str | None = None,
     inventory_file: Path | None = None,
+    clients: Sequence[str] = (),
 ) -> None:
-    """Keep simulated servers running until interrupted, and print how to reach them.
+    """Keep simulated servers running until interrupted or told to end, and print what to try on them.
+
+    Args:
+        states: of WSUS, one server for each.
+        os_name: the servers' system.
+        arch: their processors' architecture.
+        stream: where to print; standard output for ``None``.
+        engine: see :class:`wsusfix.lab.Lab`.
+        inventory_file: where to write an Ansible inventory of the servers.
+        clients: names of clients of the first server; the fault can hit each of them.
 
     Raises:
         ValueError: there is no such system, state, architecture or engine.
@@ -191,7 +207,7 @@ def serve(
         OSError: the inventory cannot be written.
     """
     out = stream or sys.stdout
-    with Lab(engine=engine) as lab:
+    with _ended_like_by_hand(), Lab(engine=engine) as lab:
         hosts = [
             lab.add_server(f"wsus{n:02d}", os=os_name, arch=arch, wsus=_state(state))
             for n, state in enumerate(states, 1)
@@ -203,17 +219,53 @@ def serve(
             reach = host.connection
             print(f"# {host.name}: {os_name}, {arch}, WSUS {state}", file=out)
             print(f"wsusfix diagnose {reach['host']} --port {reach['port']}", file=out)
-            print(f"wsusfix remediate {reach['host']} --port {reach['port']} --package {package} --yes", file=out)
+            mend = f"wsusfix remediate {reach['host']} --port {reach['port']} --package {package}"
+            print(f"{mend} --yes", file=out)
+            if state == _RTM:
+                # Nobody who tries things out waits for WSUS as long as a job does.
+                host.machine.pace = _PACE
+                setup = lab.setup_package(arch=arch)
+                print(f"# {host.name}, by an upgrade to a service pack instead of the workaround:", file=out)
+                print(
+                    f"{mend} --rtm upgrade --upgrade-package {setup} --upstream-version none --reboot if-needed --yes",
+                    file=out,
+                )
+        _add_clients(lab, hosts[0], clients, out)
         if inventory_file is not None:
             # Every JSON is YAML.
             inventory_file.write_text(json.dumps(inventory(hosts, package), indent=2) + "\n", encoding="utf-8")
             print(f"ansible-playbook -i {inventory_file} wsusfix.wsus.survey", file=out)
-        print("# Ctrl-C ends them", file=out, flush=True)
         try:
+            print("# Ctrl-C ends them", file=out, flush=True)
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             return
+
+
+def _add_clients(lab: Lab, server: Host, names: Sequence[str], out: TextIO) -> None:
+    """Stand up clients of *server*, and print what to ask them."""
+    if not names:
+        return
+    there = [lab.add_client(name, server=server) for name in names]
+    port = there[0].connection["port"]
+    addresses = " ".join(client.connection["host"] for client in there)
+    print(f"# {', '.join(names)}: Windows XP with {advisory.OFFICE_2003}, served by {server.name}", file=out)
+    print(f"wsusfix survey {addresses} --port {port} --server {server.connection['host']}", file=out)
+    print(f"wsusfix canary {there[0].connection['host']} --port {port} --server {server.name}", file=out)
+
+
+@contextlib.contextmanager
+def _ended_like_by_hand() -> Iterator[None]:
+    """Let whoever ends this process by a signal have the same as Ctrl-C: the packages on the disk go with the lab."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _state(name: str) -> str | None:
