@@ -33,7 +33,7 @@ FLOORS: Final = (
     ("plan", "verify"),
     ("apply",),
     ("server",),
-    ("report", "clients", "estate"),
+    ("report", "clients"),
     ("cli", "__main__"),
 )
 FLOOR: Final = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -104,6 +104,8 @@ def test_the_map_of_the_house_has_every_room_on_its_floor() -> None:
     assert [int(number) for number, _ in drawn] == list(reversed(range(len(FLOORS))))
     for number, rooms in drawn:
         assert set(rooms.split()) <= set(FLOORS[int(number)]), number
+        for room in rooms.split():
+            assert any((ROOT / "wsusfix" / name).exists() for name in (room, f"{room}.py")), room
 
 
 def test_the_installers_exit_codes_in_the_runbook_are_known() -> None:
