@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -90,10 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(chosen.run(chosen))
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted; a job that was started goes on, run again to join it", file=sys.stderr)
+        print(
+            _worded(str(interrupt)) or "interrupted; a job that was started goes on, run again to join it",
+            file=sys.stderr,
+        )
         return ExitCode.UNEXPECTED
     except (errors.UsageError, errors.PackageError) as error:
-        print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
+        print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more, and let the interpreter's last flush say nothing either.
@@ -327,7 +331,7 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
         results.append(dataclasses.replace(result, events=recorder.moments))
         codes.append(code)
         if not chosen.json:
-            print(result, flush=True)
+            print(_worded(str(result)), flush=True)
     run = Run(command=chosen.command, began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
     if chosen.json:
         print(report.json(run), end="")
@@ -557,7 +561,7 @@ def _survey(chosen: argparse.Namespace) -> ExitCode:
             with connect(host, **reach) as server:
                 servers.append(server.logs())
         except WsusFixError as error:
-            print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
+            print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
             return _code_of(error)
     found = clients.survey(
         chosen.hosts,
@@ -585,7 +589,7 @@ def _canary(chosen: argparse.Namespace) -> ExitCode:
             **_reach(chosen),
         )
     except WsusFixError as error:
-        print(f"wsusfix: {printable(str(error), 1000)}", file=sys.stderr)
+        print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
         return _code_of(error)
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
     return ExitCode.WELL if found.ok else ExitCode.EXPOSED
@@ -612,3 +616,36 @@ def _lab(chosen: argparse.Namespace) -> ExitCode:
     except (ValueError, RuntimeError, OSError) as error:
         raise errors.UsageError(str(error)) from None
     return ExitCode.WELL
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+#: What the library says to whoever calls it, and how it is said to whoever types commands.
+_WORDS: Final = (
+    (r"pass username= and password=", "say --username, type the password"),
+    (r"(?:pass )?consent=True \(--yes\)", "say --yes"),
+    (r"server\.job\(\) tells", "wsusfix diagnose tells"),
+    (r",? (?:or )?for server\.cleanup\(\)", ""),
+    (r"\bport= or --port\b", "--port"),
+    (r"\bbackup=False\b", "--no-backup"),
+    (r"\b(ssl|workaround)=True\b", r"--\1"),
+    (r"\b(rtm|reboot|auth|encryption)='([\w-]+)'", r"--\1 \2"),
+    (r"\bas (package|upgrade_package)\b", r"as --\1"),
+    (r"\bupdate_ids=\[([^]]*)\]", lambda found: " ".join(f"--update-id {each}" for each in _quoted(found[1]))),
+    (r"\bupdate_ids\b", "--update-id"),
+    (r"\bproxy=(?!\w)", "--proxy"),
+    (rf"(?<![\w./\\-])({'|'.join(item.name for item in dataclasses.fields(Options) if '_' in item.name)})\b", r"--\1"),
+    (r"\bca_cert\b=?", "--ca-cert"),
+    (r"--[a-z]+(?:_[a-z0-9]+)+", lambda found: found[0].replace("_", "-")),
+)
+
+
+def _quoted(text: str) -> list[str]:
+    return [each.strip(" '") for each in text.split(",")]
+
+
+def _worded(text: str) -> str:
+    """Return what results and errors say, with options in the place of arguments; data and reports stay as they are."""
+    for pattern, words in _WORDS:
+        text = re.sub(pattern, words, text)
+    return text

@@ -133,6 +133,24 @@ def test_an_example_reaches_the_server_and_not_the_delegate(name: str) -> None:
             assert all("hostvars[inventory_hostname]." in told[option] for option in ("username", "password"))
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("restart the server, or say reboot='if-needed'; then run again", "or say reboot: if-needed; then"),
+        ("run the same command again; server.job() tells how the job stands", "; running the task again joins it"),
+        ("stay for the next run, or for server.cleanup()", "stay for the next run, or for state: cleaned"),
+        ("then pass consent=True (--yes)", "then say consent: true"),
+        ("back the database up by hand and say backup=False", "say backup: false"),
+        ("use encryption='always', or ssl=True", "use encryption: always, or ssl: true"),
+        ("confirm it: update_ids=['80db6c6c', '90']", "update_ids: ['80db6c6c', '90']"),
+        ("give the authority that issued it as ca_cert=, or use", "as ca_cert, or use"),
+        ("command line: /q NAME=1 ver=1", "command line: /q NAME=1 ver=1"),
+    ],
+)
+def test_hints_are_in_the_words_of_a_playbook(said: str, told: str) -> None:
+    assert told in SHARED.worded(said)
+
+
 def test_the_inventory_that_is_shown_names_what_the_playbooks_ask_for() -> None:
     shown = yaml.safe_load((FOLDER.parents[2] / "inventory.yml").read_text(encoding="utf-8"))
     groups = shown["all"]["children"]["wsus"]["children"]

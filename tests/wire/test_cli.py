@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,7 +119,56 @@ def test_remediate_needs_yes_and_then_mends_once(
     assert len(host.installations) == 1
     for path in (tmp_path / "public").iterdir():
         assert str(host.connection["host"]) not in path.read_text(), path.name
-    assert "Timeline" in (tmp_path / "report" / "report.html").read_text()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Timeline" in page
+    assert hashlib.sha256((tmp_path / "report" / "report.json").read_bytes()).hexdigest() in page
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("give the package (such as x.exe) as package", "(such as x.exe) as --package"),
+        (
+            "pin its hash with package_sha256, or say vouch_for_package if",
+            "--package-sha256, or say --vouch-for-package",
+        ),
+        ("restart the server, or say reboot='if-needed'; then run again", "or say --reboot if-needed; then"),
+        ("run the same command again; server.job() tells how the job stands", "; wsusfix diagnose tells how the job"),
+        ("the task stay for the next run, or for server.cleanup()", "the task stay for the next run"),
+        ("then pass consent=True (--yes)", "then say --yes"),
+        ("back the database up by hand and say backup=False", "and say --no-backup"),
+        ("use encryption='always', or ssl=True", "use --encryption always, or --ssl"),
+        ("confirm it: update_ids=['80db6c6c', '90']", "confirm it: --update-id 80db6c6c --update-id 90"),
+        ("correct update_ids, or leave it out", "correct --update-id, or leave it out"),
+        ("give the authority that issued it as ca_cert=, or use", "as --ca-cert, or use"),
+        ("C:\\x\\package_sha256.log package_sha256", "C:\\x\\package_sha256.log --package-sha256"),
+        ("the update's package", "the update's package"),
+    ],
+)
+def test_hints_are_in_the_words_of_the_command_line(said: str, told: str) -> None:
+    worded = cli._worded(said)
+    assert told in worded
+    helps = _help_of("remediate")
+    for option in re.findall(r"--[a-z][a-z0-9-]+", worded):
+        assert option in helps, option
+
+
+def _help_of(command: str) -> str:
+    actions = cli._parser()._subparsers
+    assert actions is not None
+    (choices,) = [action.choices for action in actions._group_actions]
+    assert isinstance(choices, dict)
+    return str(choices[command].format_help())
+
+
+def test_what_unblocks_a_plan_is_said_as_options_and_kept_as_it_is_in_data(
+    lab: Lab, as_admin: AsAdmin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = as_admin(lab.add_server("wsus01", wsus="3.0 SP1"))
+    assert main(["plan", *there]) == 4
+    assert "(such as WSUS-KB954960-x64.exe) as --package\n" in capsys.readouterr().out
+    assert main(["plan", *there, "--json"]) == 4
+    assert "as package" in capsys.readouterr().out
 
 
 def test_a_failed_installation_exits_with_five_and_says_why(

@@ -33,12 +33,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -281,6 +283,22 @@ def test_a_wrong_password_is_tried_once_for_accounts_get_locked() -> None:
         with pytest.raises(errors.AuthenticationError):
             session(endpoint, password="wrong").open()
         assert endpoint.request_count == 3
+
+
+def test_an_error_is_told_without_the_libraries_own_and_the_log_says_where_it_came_from(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "wsusfix")
+    with serving() as endpoint, pytest.raises(errors.AuthenticationError) as caught:
+        session(endpoint, password="wrong").open()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not re.search("pypsrp|tenacity|requests|direct cause|another exception", shown), shown
+    assert shown.count("\n") < 20
+    told = [record.getMessage() for record in caplog.records if record.name == "wsusfix"]
+    assert any(
+        re.search(r"it came of pypsrp\.exceptions\.AuthenticationError at \w+\.py:\d+", line) for line in told
+    ), told
+    assert not any("wrong" in line for line in told)
 
 
 def test_an_account_that_is_shut_out_in_the_middle_is_not_tried_again_for_a_farewell() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -171,7 +173,7 @@ class Session:
             mapped = self._ended_by(error, phase)
             if mapped is error:
                 raise
-            raise mapped from error
+            raise mapped from None
         except BaseException:
             self._abandon()
             raise
@@ -180,6 +182,9 @@ class Session:
         """After an error nothing of the session is used any more: clear it away, and return the error as ours."""
         mapped = faults.translate(error, host=self.host, phase=phase)
         _log.debug("%s: %s: %s", self.host, phase, mapped.message)
+        if mapped is not error:
+            # Whoever is told the error is spared the libraries' own, which say nothing more to an operator.
+            _log.debug("%s: %s: it came of %s", self.host, phase, _origin(error))
         if isinstance(mapped, errors.ShellGoneError | errors.NotAllowedError):
             # Nothing to delete; or one more log-on that fails, which may lock the account.
             self._forget()
@@ -288,7 +293,7 @@ class Session:
             mapped = self._ended_by(error, phase)
             if mapped is error:
                 raise
-            raise mapped from error
+            raise mapped from None
         except BaseException:
             # Ctrl-C and the like: end the pipeline with its shell, and let the original through.
             self._abandon()
@@ -392,11 +397,14 @@ class Session:
         )
         try:
             return retrying(call)
-        except errors.DeadlineError as error:
-            if before is not None and deadline - begun < self.connection.timeouts.operation:
+        except WsusFixError as error:
+            told = error
+            late = isinstance(error, errors.DeadlineError)
+            if late and before is not None and deadline - begun < self.connection.timeouts.operation:
                 # A try that was cut short says less than the error that it was made for.
-                raise before from error
-            raise
+                told = before
+            # How tries are repeated is no part of what went wrong.
+            raise told.with_traceback(None) from None
 
     def _worth_another_try(self, error: WsusFixError, attempt: int) -> bool:
         """In the middle of the road a closed port or a silent one may be a server that restarts; time will tell."""
@@ -458,6 +466,13 @@ class Lane(Session):
     def _worth_another_try(self, error: WsusFixError, attempt: int) -> bool:
         gone = isinstance(error, errors.ShellGoneError | errors.QuotaError)
         return super()._worth_another_try(error, attempt) and not gone and not self._is_cut
+
+
+def _origin(error: BaseException) -> str:
+    """Return which error of a library it was, and where it was raised; none of its text, which may be anything."""
+    places = traceback.extract_tb(error.__traceback__)[-4:]
+    where = " < ".join(f"{os.path.basename(each.filename)}:{each.lineno}" for each in reversed(places))
+    return f"{type(error).__module__}.{type(error).__qualname__} at {where}"
 
 
 def _worth_nothing(error: WsusFixError, attempt: int) -> bool:

@@ -6,6 +6,7 @@ It runs on the controller.  It decides nothing: what a server is and what is don
 from __future__ import annotations
 
 import contextlib
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -92,6 +93,19 @@ MOMENTS = ("not_before", "not_after")
 #: Of wsusfix.WsusServer.plan.
 LOOK_ARGUMENTS: dict[str, dict[str, Any]] = {"logs": {"type": "bool", "default": True}}
 
+#: What the library says to whoever calls it, and how it is said to whoever writes playbooks.
+WORDS = (
+    (r"pass username= and password=", "give username and password"),
+    (r"(?:pass )?consent=True \(--yes\)", "say consent: true"),
+    (r"server\.job\(\) tells how (?:it|the job) stands", "running the task again joins it"),
+    (r"\bfor server\.cleanup\(\)", "for state: cleaned"),
+    (r"\bport= or --port\b", "port"),
+    (r"\b([a-z_]+)=(?:'([\w-]+)'|(\[[^]]*\]))", r"\1: \2\3"),
+    (r"\b([a-z_]+)=True\b", r"\1: true"),
+    (r"\b([a-z_]+)=False\b", r"\1: false"),
+    (r"\b(ca_cert|proxy)=(?!\w)", r"\1"),
+)
+
 ARGUMENTS = {**CONNECTION_ARGUMENTS, **OPTION_ARGUMENTS, **LOOK_ARGUMENTS}
 
 
@@ -104,7 +118,7 @@ class Told:
 
     def fail(self, message: str, **more: Any) -> None:
         """End the module with a failure, beside everything that is known."""
-        self.module.fail_json(msg=printable(message, 2000), **{**self.values, **more})
+        self.module.fail_json(msg=printable(worded(message), 2000), **{**self.values, **more})
 
     def end(self, **more: Any) -> None:
         """End the module well."""
@@ -113,7 +127,7 @@ class Told:
     def warn(self, *texts: str) -> None:
         """Show what is worth knowing and is no failure."""
         for text in texts:
-            self.module.warn(printable(f"{self.values['host']}: {text}", 1000))
+            self.module.warn(printable(worded(f"{self.values['host']}: {text}"), 1000))
 
     def diagnosis(self, diagnosis: wsusfix.Diagnosis) -> None:
         """Take down what the server is."""
@@ -153,6 +167,13 @@ def library(module: AnsibleModule) -> Iterator[Told]:
         yield told
     except wsusfix.WsusFixError as error:
         told.fail(str(error.at(host=module.params["host"])), error={**error.to_dict(), "unreached": unreached(error)})
+
+
+def worded(text: str) -> str:
+    """Return what the library says in the words of a playbook; data keeps the library's own."""
+    for pattern, words in WORDS:
+        text = re.sub(pattern, words, text)
+    return text
 
 
 def unreached(error: wsusfix.WsusFixError) -> bool:
