@@ -156,6 +156,10 @@ def survey(
         on_client: is called with every report as it comes, from several threads.
         connection: the other arguments of :func:`wsusfix.connect`, the same for all of them.
 
+    >>> found = wsusfix.survey(["pc01", "pc02"], servers=[server.logs()])
+    >>> [client.hit for client in found.clients], len(found.unreached)
+    ([True, False], 0)
+
     Raises:
         UsageError: an argument that cannot mean anything; nothing was sent.
     """
@@ -217,6 +221,10 @@ def canary(
         on_event: is called with every event; ``print`` will do.
 
     The other arguments are those of :func:`wsusfix.connect`.
+
+    >>> found = wsusfix.canary("pc01", server="wsus01")
+    >>> found.ok, found.why
+    (False, 'a client is still not served by http://wsus01: the symptom again')
 
     Raises:
         UsageError: an argument that cannot mean anything; nothing was sent.

@@ -21,7 +21,20 @@ __all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
 
 
 class Verdict(str, enum.Enum):
-    """What a server is, with regard to advisory 954960."""
+    """What a server is, with regard to advisory 954960; a text as well, as in ``verdict == "fixed"``.
+
+    ``NOT_A_SERVER``: no WSUS, or its console only.
+    ``NOT_AFFECTED``: WSUS 2.0, 3.0 SP2, and all later ones, which never had the fault.
+    ``EXPOSED_RTM``: WSUS 3.0 without a service pack; it stays so when it is worked around.
+    ``EXPOSED_SP1``: WSUS 3.0 SP1 without KB954960.
+    ``FIXED``: WSUS 3.0 SP1 with KB954960.
+    ``UNKNOWN``: anything else, and what does not go together; never to be taken for safe.
+
+    >>> server.diagnose(logs=False).verdict is wsusfix.Verdict.EXPOSED_SP1
+    True
+
+    Sources: advisory 954960 (who is affected) and KB954960 (file information).
+    """
 
     NOT_A_SERVER = "not_a_server"
     NOT_AFFECTED = "not_affected"

@@ -80,6 +80,15 @@ class WsusFixError(Exception):
     default_hint: str = ""
     default_retryable: bool = False
 
+    def __init_subclass__(cls, **more: object) -> None:
+        """Put what a class says of itself into what ``help()`` shows of it."""
+        super().__init_subclass__(**more)
+        if cls.__doc__ is not None and cls.__module__ == __name__:
+            does = f"What to do, unless it says otherwise: {cls.default_hint}." if cls.default_hint else ""
+            again = "yes" if cls.default_retryable else "no"
+            told = f"Worth the same call again: {again}, unless its ``retryable`` says otherwise."
+            cls.__doc__ = "\n\n    ".join(filter(None, (cls.__doc__.rstrip(), does, told)))
+
     def __init__(
         self, message: str, *, host: str = "", phase: str = "", hint: str = "", retryable: bool | None = None
     ) -> None:

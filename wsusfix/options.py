@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from wsusfix.errors import CredentialsError, UsageError
-from wsusfix.present import Presentable
+from wsusfix.present import Presentable, rows
 
 __all__ = ["AUTHENTICATIONS", "REBOOTS", "WAYS_OUT_OF_RTM", "Connection", "Credentials", "Options", "Timeouts"]
 
@@ -90,12 +90,18 @@ class Credentials:
         raise TypeError("credentials are not pickled: pass them on yourself")
 
 
-@dataclass(frozen=True)
-class Timeouts:
+@dataclass(frozen=True, repr=False)
+class Timeouts(Presentable):
     """How long things may take, in seconds; every wait has one of these as its deadline.
 
-    >>> wsusfix.Timeouts(job=7200).to_dict()["job"]
-    7200
+    >>> wsusfix.Timeouts(job=7200)
+    <Timeouts job=7200>
+    >>> print(wsusfix.Timeouts(job=7200))
+      connect    15 s
+      operation  20 s
+      ...
+      job        7200 s
+      ...
 
     Args:
         connect: for a TCP connection and the TLS handshake.
@@ -144,9 +150,14 @@ class Timeouts:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 7 * 86400:
                 raise UsageError(f"the time out {item.name} must be a number of seconds above 0, at most a week")
 
-    def to_dict(self) -> dict[str, float]:
-        """Return the deadlines as plain data."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+    def _summary(self) -> str:
+        given = (
+            (item.name, getattr(self, item.name)) for item in fields(self) if getattr(self, item.name) != item.default
+        )
+        return ", ".join(f"{name}={value:.10g}" for name, value in given) or "defaults"
+
+    def __str__(self) -> str:
+        return rows((item.name, f"{getattr(self, item.name):.10g} s") for item in fields(self))
 
 
 def whole_seconds(seconds: float) -> int:

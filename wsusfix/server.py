@@ -171,21 +171,40 @@ class WsusServer:
         """Search the server's own logs, there, and say what they prove. Changes nothing.
 
         Logs that cannot be read are told as such, and so is what was not read of long ones.
+
+        >>> server.logs().complete
+        True
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
         """
         return self._search(FileKind.SERVER)
 
     def client_log(self) -> MachineLogs:
-        """Search the log of this machine's own update agent, there: any client may be connected to for it."""
+        """Search the log of this machine's own update agent, there: any client may be connected to for it.
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
+        """
         return self._search(FileKind.CLIENT)
 
     def client_settings(self) -> ClientSettings:
-        """Look at what this machine's own update agent is set to. Changes nothing."""
+        """Look at what this machine's own update agent is set to. Changes nothing.
+
+        Raises:
+            AnswerError: the answer is not one that the script gives.
+            WsusFixError: as of :meth:`facts`.
+        """
         self._begin("client")
         answer = self._session.run(scripts.compose("client"), agents.probe_parameters(), phase="client")
         return agents.parse(self.host, answer)
 
     def detections(self) -> tuple[tuple[Detection, ...], str]:
-        """Return the newest searches for updates of this machine's own agent, and why there may be more of them."""
+        """Return the newest searches for updates of this machine's own agent, and why there may be more of them.
+
+        Raises:
+            WsusFixError: as of :meth:`facts`.
+        """
         self._check_open("logs")
         return logs_there.parse_detections(self.host, self._run_search(logs_there.detection_search))
 
@@ -292,7 +311,17 @@ class WsusServer:
         return planning.plan(diagnosis, packages.update, options, upgrade_package=packages.upgrade, surroundings=around)
 
     def surroundings(self) -> Surroundings:
-        """Look at what is around WSUS: database, services, sites, drives, other servers. Changes nothing."""
+        """Look at what is around WSUS: database, services, sites, drives, other servers. Changes nothing.
+
+        What an upgrade asks of the server; :meth:`plan` looks by itself where it matters.
+
+        >>> str(server.surroundings().database)
+        '...'
+
+        Raises:
+            AnswerError: the answer is not one that the script gives.
+            WsusFixError: as of :meth:`facts`.
+        """
         return self._look_around(self.facts())
 
     def _look_around(self, facts: HostFacts) -> Surroundings:

@@ -24,7 +24,7 @@ from wsusfix.events import JobState, Moment, Note, PhaseBegun, UploadProgress
 from wsusfix.logs import ClientFinding, FileKind, LogProblem, LogReport, MachineLogs, Pair, ServerFinding, correlate
 from wsusfix.logs import LogFile as LogThatWasRead
 from wsusfix.logs.detections import Detection
-from wsusfix.options import Connection, Options
+from wsusfix.options import Connection, Options, Timeouts
 from wsusfix.plan import InstallUpdate, plan
 from wsusfix.present import Presentable
 from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
@@ -117,6 +117,7 @@ def _one_of_each() -> list[Presentable]:
         Upload("C:\\Windows\\wsusfix\\a.exe", builders.SHA256, 4_500_000, 0),
         Connection("wsus01"),
         Options(package="a.exe", package_arguments=("/q",)),
+        Timeouts(job=7200),
         PhaseBegun("wsus01", "facts", "detail"),
         UploadProgress("wsus01", "a.exe", 1, 2, 0, 3.5),
         JobState("wsus01", "0123456789ab", 1, "started", "2008-09-02T10:01:00Z"),
