@@ -7,6 +7,7 @@ is taken from the environment or asked for, never from an argument.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import enum
 import getpass
@@ -16,7 +17,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -74,10 +75,16 @@ of several hosts the worst, in the order 1, 2, 6, 5, 4, 3, 0.
 
 The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
 """
+_INTERRUPTED: Final = "interrupted; a job that was started goes on, run again to join it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (see :class:`ExitCode`)."""
+    with _all_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     try:
         chosen = parser.parse_args(arguments)
@@ -89,24 +96,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.DEBUG if chosen.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
     try:
-        return int(chosen.run(chosen))
+        code = int(chosen.run(chosen))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt as interrupt:
-        print(
-            _worded(str(interrupt)) or "interrupted; a job that was started goes on, run again to join it",
-            file=sys.stderr,
-        )
+        _say(_worded(str(interrupt)) or _INTERRUPTED)
         return ExitCode.UNEXPECTED
     except (errors.UsageError, errors.PackageError) as error:
-        print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
+        _say(f"wsusfix: {printable(_worded(str(error)), 1000)}")
         return ExitCode.USAGE
     except BrokenPipeError:
-        # Whoever read our output has gone; say nothing more, and let the interpreter's last flush say nothing either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone; say nothing more.
+        _silence(sys.stdout)
         return ExitCode.UNEXPECTED
     except Exception as error:  # the last line of defence: never a traceback
-        print(f"wsusfix: unexpected {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
+        _silence_if_broken(sys.stdout)
+        _say(f"wsusfix: unexpected {type(error).__name__}: {printable(str(error))}")
         logging.getLogger("wsusfix").debug("unexpected", exc_info=True)
         return ExitCode.UNEXPECTED
+
+
+@contextlib.contextmanager
+def _all_streams() -> Iterator[None]:
+    """Put the null device in the place of every standard stream that was closed before we began.
+
+    Python has ``None`` for one, which ``print`` takes for standard output; and its number would go to the first socket.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                setattr(sys, name, stack.enter_context(open(os.devnull, mode)))
+                stack.callback(setattr, sys, name, None)
+        yield
+
+
+def _say(text: str) -> None:
+    """Print to standard error; one that is broken must not end what is being done to a server."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is still to be written to a broken stream go nowhere: the interpreter would try at its end, and fail."""
+    with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _silence_if_broken(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        _silence(stream)
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------
@@ -315,29 +355,102 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
         _make_folder(Path(chosen.report))
     password = _password(chosen)
     progress = _Progress(sys.stderr)
-    results: list[HostResult] = []
-    codes: list[ExitCode] = []
-    for host in chosen.hosts:
-        recorder = Recorder(progress)
+    kept = _Kept(chosen, began)
+    try:
+        for host in chosen.hosts:
+            recorder = Recorder(progress)
+            try:
+                with connect(
+                    host, **_reach(chosen), password=password, timeouts=chosen.timeouts, on_event=recorder
+                ) as server:
+                    result, code = deed(server, chosen, recorder)
+            except WsusFixError as error:
+                result, code = HostResult(host, error=error), _code_of(error)
+            except BaseException as error:
+                # It ends the run; what was done here until then belongs into the report all the same.
+                kept.add(HostResult(host, error=_end_of(error, host), events=recorder.moments), ExitCode.UNEXPECTED)
+                raise
+            finally:
+                progress.end()
+            result = dataclasses.replace(result, events=recorder.moments)
+            kept.add(result, code)
+            if not chosen.json:
+                kept.show(_worded(str(result)) + "\n")
+    finally:
+        kept.write()
+    return kept.code
+
+
+def _end_of(error: BaseException, host: str) -> WsusFixError:
+    """Return what ended the run in the middle of a server as that server's error."""
+    if isinstance(error, KeyboardInterrupt):
+        return WsusFixError(str(error) or _INTERRUPTED, host=host, retryable=True)
+    return WsusFixError(f"unexpected {type(error).__name__}: {printable(str(error), 300)}", host=host)
+
+
+class _Kept:
+    """What a run has come to, written down whatever ends it.
+
+    An output or a report that cannot be written is told, and takes nothing away from what was done: after a change the
+    exit code stays the servers'.
+    """
+
+    def __init__(self, chosen: argparse.Namespace, began: datetime) -> None:
+        self._chosen = chosen
+        self._began = began
+        self._changes = chosen.command == "remediate" and not chosen.dry_run
+        self._results: list[HostResult] = []
+        self._codes: list[ExitCode] = []
+        self._lost = False
+
+    @property
+    def code(self) -> ExitCode:
+        """The worst of all; what was only looked at, and could not be shown, was of no use."""
+        codes = {*self._codes, ExitCode.UNEXPECTED} if self._lost and not self._changes else self._codes
+        return next(code for code in _WORST if code in codes)
+
+    def add(self, result: HostResult, code: ExitCode) -> None:
+        """Keep a server's result; one that may have been changed is written down at once."""
+        self._results.append(result)
+        self._codes.append(code)
+        if self._changes and self._chosen.report is not None:
+            self._report()
+
+    def show(self, text: str) -> None:
+        """Print to standard output."""
         try:
-            with connect(
-                host, **_reach(chosen), password=password, timeouts=chosen.timeouts, on_event=recorder
-            ) as server:
-                result, code = deed(server, chosen, recorder)
-        except WsusFixError as error:
-            result, code = HostResult(host, error=error), _code_of(error)
-        finally:
-            progress.end()
-        results.append(dataclasses.replace(result, events=recorder.moments))
-        codes.append(code)
-        if not chosen.json:
-            print(_worded(str(result)), flush=True)
-    run = Run(command=chosen.command, began=began, ended=datetime.now(timezone.utc), hosts=tuple(results))
-    if chosen.json:
-        print(report.json(run), end="")
-    if chosen.report is not None:
-        _write_report(Path(chosen.report), run, anonymous=chosen.anonymous)
-    return next(code for code in _WORST if code in codes)
+            print(text, end="", flush=True)
+        except OSError as error:
+            _silence(sys.stdout)
+            self._lose("the output", error)
+
+    def write(self) -> None:
+        """Print the JSON object and write the report, as they were asked for."""
+        if self._chosen.json:
+            self.show(report.json(self._run()))
+        if self._chosen.report is not None and self._report():
+            # The page is what goes to the ticket.
+            _say(f"report: {Path(self._chosen.report) / 'report.html'} (also report.md and report.json)")
+
+    def _run(self) -> Run:
+        return Run(
+            command=self._chosen.command,
+            began=self._began,
+            ended=datetime.now(timezone.utc),
+            hosts=tuple(self._results),
+        )
+
+    def _report(self) -> bool:
+        try:
+            _write_report(Path(self._chosen.report), self._run(), anonymous=self._chosen.anonymous)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the servers are what they are)
+            self._lose("the report", error)
+            return False
+        return True
+
+    def _lose(self, what: str, error: Exception) -> None:
+        self._lost = True
+        _say(f"wsusfix: warning: {what} could not be written: {printable(str(error), 300)}")
 
 
 def _reach(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -428,28 +541,43 @@ def _remediate(
     return result, ExitCode.EXPOSED if outcome.restart_pending and not outcome.failed else ExitCode.FAILED
 
 
+_REPORT: Final[Mapping[str, Callable[..., str]]] = {
+    "report.md": report.markdown,
+    "report.html": report.html,
+    "report.json": report.json,
+}
+
+
 def _make_folder(folder: Path) -> None:
-    """Make the report's folder before anything is sent: a run that cannot be written down had better not begin."""
+    """Make the report's folder, and sure of its files, before anything is sent.
+
+    A run that cannot be written down had better not begin.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in _REPORT:
+            path = folder / name
+            if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+                raise OSError(f"{name} there cannot be written over")
+            _unfinished(path).touch()
+            _unfinished(path).unlink()
     except (OSError, ValueError) as error:
         raise errors.UsageError(f"no report can be written to {printable(str(folder), 200)}: {error}") from None
 
 
 def _write_report(folder: Path, run: Run, *, anonymous: bool) -> None:
-    try:
-        for name, text in (
-            ("report.md", report.markdown(run, anonymous=anonymous)),
-            ("report.html", report.html(run, anonymous=anonymous)),
-            ("report.json", report.json(run, anonymous=anonymous)),
-        ):
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise errors.UsageError(
-            f"the report cannot be written to {printable(str(folder), 200)}: {error.strerror}"
-        ) from None
-    # The page is what goes to the ticket.
-    print(f"report: {folder / 'report.html'} (also report.md and report.json)", file=sys.stderr)
+    """Write the report's files; each is there as a whole, or is still what it was."""
+    for name, render in _REPORT.items():
+        part = _unfinished(folder / name)
+        try:
+            part.write_text(render(run, anonymous=anonymous), encoding="utf-8")
+            part.replace(folder / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 class _Progress:
@@ -466,24 +594,29 @@ class _Progress:
             self._bytes(event)
             return
         self.end()
-        print(event, file=self._stream, flush=True)
+        self._print(str(event))
 
     def _bytes(self, event: UploadProgress) -> None:
         if self._terminal:
-            print(f"\r\x1b[K{event}", end="", file=self._stream, flush=True)
+            self._print(f"\r\x1b[K{event}", end="")
             self._open = True
             return
         tenth = 10 * event.sent // event.total if event.total else 10
         if tenth != self._tenth:
             self._tenth = tenth
-            print(event, file=self._stream, flush=True)
+            self._print(str(event))
 
     def end(self) -> None:
         """Leave a line that is written over."""
         self._tenth = -1
         if self._open:
-            print(file=self._stream, flush=True)
+            self._print("")
             self._open = False
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """Show it, if anybody still looks: an observer that raises would end what is being done to a server."""
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=self._stream, flush=True)
 
 
 # --- logs -----------------------------------------------------------------------------------------------------------

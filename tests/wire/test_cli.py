@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.wire.servers import wait_until
 from wsusfix import cli
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.options import Options
+from wsusfix.server import WsusServer
 
 STATES = [
     (None, "not_a_server", 0),
@@ -279,3 +283,211 @@ def test_a_time_that_is_none_or_knows_no_offset_is_a_mistake(capsys: pytest.Capt
         assert cli.main(["plan", "wsus01", "--not-before", text]) == cli.ExitCode.USAGE
         told = capsys.readouterr().err
         assert "2008, 9, 6, 22" in told or "2008-09-06T22:00+02:00" in told
+
+
+# --- whatever ends a run ---------------------------------------------------------------------------------------------
+
+
+def as_program(host: Host, *arguments: str, **environment: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a program of its own that asks *host*."""
+    reach = host.connection
+    known = {"WSUSFIX_USERNAME": str(reach["username"]), "WSUSFIX_PASSWORD": str(reach["password"])}
+    line = [sys.executable, "-m", "wsusfix", *arguments, "--port", str(reach["port"])]
+    return line, {**os.environ, **known, **environment}
+
+
+def by_shell(command: tuple[list[str], dict[str, str]], redirected: str) -> subprocess.CompletedProcess[str]:
+    line, environment = command
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirected}', "sh", *line],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def told_in(folder: Path) -> dict[str, dict[str, object]]:
+    """Return what the report in *folder* says of each host; its three files are there, and nothing else."""
+    assert {path.name for path in folder.iterdir()} == {"report.md", "report.html", "report.json"}
+    hosts = json.loads((folder / "report.json").read_text())["hosts"]
+    for name in ("report.md", "report.html"):
+        assert all(host["host"] in (folder / name).read_text() for host in hosts), name
+    return {host["host"]: host for host in hosts}
+
+
+def address(host: Host) -> str:
+    return str(host.connection["host"])
+
+
+@pytest.fixture
+def two(lab: Lab) -> tuple[Host, Host]:
+    return lab.add_server("wsus01"), lab.add_server("wsus02")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
+def test_ctrl_c_in_the_middle_of_a_host_keeps_what_was_done_to_those_before_it(
+    lab: Lab, two: tuple[Host, Host], tmp_path: Path
+) -> None:
+    first, second = two
+    second.faults.installer_hangs()
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    line, environment = as_program(first, "remediate", address(first), address(second))
+    process = subprocess.Popen(
+        [*line, "--package", str(package), "--yes", "--report", str(tmp_path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: any("installing" in job.phases for job in second.jobs), 60)
+        # Written down before the next server is asked: a run that is killed has it, too.
+        assert told_in(tmp_path)[address(first)]["verdict"] == "fixed"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait(10)
+        second.faults.clear()
+    assert process.returncode == 1
+    assert "interrupted" in err
+    told = told_in(tmp_path)
+    assert told[address(first)]["verdict"] == "fixed"
+    error, events = told[address(second)]["error"], told[address(second)]["events"]
+    assert isinstance(error, dict)
+    assert "interrupted" in error["message"]
+    assert '"phase": "job"' in json.dumps(events)
+
+
+def test_an_error_that_nobody_has_thought_of_keeps_what_was_done_to_the_hosts_before_it(
+    lab: Lab,
+    two: tuple[Host, Host],
+    as_admin: AsAdmin,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    first, second = two
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    plan = WsusServer.plan_with
+
+    def fails(server: WsusServer, *args: object, **options: object) -> object:
+        if server.host == address(second):
+            raise ZeroDivisionError("nobody thought of it")
+        return plan(server, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WsusServer, "plan_with", fails)
+    command = ["remediate", address(first), *as_admin(second), "--package", str(package), "--yes", "--json"]
+    assert main([*command, "--report", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "unexpected ZeroDivisionError" in shown.err
+    told = told_in(tmp_path)
+    assert list(told.values()) == json.loads(shown.out)["hosts"]
+    assert told[address(first)]["verdict"] == "fixed"
+    error = told[address(second)]["error"]
+    assert isinstance(error, dict)
+    assert error["message"] == "unexpected ZeroDivisionError: nobody thought of it"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("redirected", ["> /dev/full", "| true", ">&-", "2>&-", "2> /dev/full"])
+def test_a_broken_stream_neither_ends_a_remediation_nor_takes_its_exit_code(
+    lab: Lab, two: tuple[Host, Host], tmp_path: Path, redirected: str
+) -> None:
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    line, environment = as_program(two[0], "remediate", *map(address, two))
+    line += ["--package", str(package), "--yes", "--report", str(tmp_path / "report")]
+    if redirected == "| true":
+        # What a shell without PIPESTATUS tells is the exit code of the other program.
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            line,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        os.close(writer)
+    else:
+        done = by_shell((line, environment), redirected)
+    assert done.returncode == 0, done.stderr
+    assert [host.dll_version for host in two] == ["3.1.6001.66"] * 2
+    assert {host["verdict"] for host in told_in(tmp_path / "report").values()} == {"fixed"}
+    assert ("output could not be written" in done.stderr) is (redirected in ("> /dev/full", "| true"))
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_a_look_that_cannot_be_shown_was_of_no_use(two: tuple[Host, Host], options: list[str]) -> None:
+    done = by_shell(as_program(two[0], "diagnose", address(two[0]), *options), "> /dev/full")
+    assert done.returncode == 1
+    assert "output could not be written" in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_report_that_can_no_longer_be_written_does_not_hide_what_was_done(
+    lab: Lab, two: tuple[Host, Host], as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    reach = as_admin(two[0])
+    folder = tmp_path / "report"
+    two[0].faults.at_phase(lambda: shutil.rmtree(folder), phase="installed")
+    command = ["remediate", address(two[1]), *reach, "--package", str(package), "--yes", "--report", str(folder)]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "report could not be written" in shown.err
+    assert shown.out.count("fixed and verified") == 2
+
+
+def test_a_report_that_is_there_stays_whole_when_another_cannot_be_written(
+    two: tuple[Host, Host], as_admin: AsAdmin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reach = as_admin(two[0])
+    assert main(["diagnose", *reach, "--report", str(tmp_path)]) == 3
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = Path.write_text
+
+    def full(path: Path, text: str, **options: str) -> int:
+        write(path, text[:100], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["diagnose", *reach, "--report", str(tmp_path)]) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "report.json"])
+def test_a_report_whose_files_cannot_be_written_is_refused_before_anything_is_sent(
+    two: tuple[Host, Host], as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    assert main(["diagnose", *as_admin(two[0]), "--report", str(tmp_path)]) == 2
+    assert name in capsys.readouterr().err
+    assert two[0].request_count == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell that closes streams")
+@pytest.mark.parametrize("redirected", ["<&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_before_are_no_terminals(two: tuple[Host, Host], redirected: str) -> None:
+    command = as_program(two[0], "diagnose", address(two[0]), "--json")
+    done = by_shell(command, redirected)
+    assert done.returncode == 3, done.stderr
+    if ">&- " not in redirected:
+        assert json.loads(done.stdout)["hosts"][0]["verdict"] == "exposed_sp1"
+    # Nobody can be asked for it.
+    command[1]["WSUSFIX_PASSWORD"] = ""
+    done = by_shell(command, redirected)
+    assert done.returncode == 2
+    if ">&- " not in redirected:
+        assert json.loads(done.stdout)["hosts"][0]["error"]["type"] == "CredentialsError"
