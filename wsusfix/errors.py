@@ -21,7 +21,8 @@ from (``remote/faults.py`` maps the errors of the libraries below).
     │   ├── ShellGoneError                 the shell on the server no longer exists
     │   ├── EnvelopeTooLargeError          a message over the server's envelope limit
     │   └── BrokenConnectionError (ConnectionResetError)
-    │                                      the connection broke in the middle
+    │       │                              the connection broke in the middle
+    │       └── IdleDropError              the server dropped the connection while it idled
     ├── DeadlineError (TimeoutError)       something took longer than its deadline
     ├── NotAllowedError (PermissionError)  reached, but not let in
     │   ├── AuthenticationError            user name or password wrong
@@ -46,6 +47,7 @@ __all__ = [
     "CredentialsError",
     "DeadlineError",
     "EnvelopeTooLargeError",
+    "IdleDropError",
     "JobError",
     "NotAllowedError",
     "NotReachedError",
@@ -217,6 +219,10 @@ class BrokenConnectionError(NotReachedError, ConnectionResetError):
     """The connection broke in the middle of a request."""
 
     default_hint = "run the same command again: whatever runs on the server goes on and is joined"
+
+
+class IdleDropError(BrokenConnectionError):
+    """The server dropped the connection, and its encryption with it, while nothing was said over it."""
 
 
 class DeadlineError(WsusFixError, TimeoutError):

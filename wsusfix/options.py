@@ -238,6 +238,9 @@ class Connection(Presentable):
         path = os.fspath(given) if isinstance(given, str | os.PathLike) else given
         if not isinstance(path, str) or not os.path.exists(path):
             raise UsageError(f"ca_cert: there is no file {str(given)[:200]!r}", host=self.host)
+        if not (os.path.isfile(path) or os.path.isdir(path)):
+            # To read a pipe would wait for its other end.
+            raise UsageError(f"ca_cert: {path[:200]!r} is neither a file nor a folder", host=self.host)
         if self.ssl and os.path.isfile(path):
             try:
                 ssl.create_default_context(cafile=path)
@@ -255,11 +258,15 @@ class Connection(Presentable):
         return self.port or (DEFAULT_TLS_PORT if self.ssl else DEFAULT_PORT)
 
     def _summary(self) -> str:
-        return f"{self.host}:{self.effective_port} {self.auth}"
+        return f"{self._address()} {self.auth}"
 
     def __str__(self) -> str:
         scheme = "https" if self.ssl else "http"
-        return f"{scheme}://{self.host}:{self.effective_port} ({self.auth}, encryption {self.encryption})"
+        return f"{scheme}://{self._address()} ({self.auth}, encryption {self.encryption})"
+
+    def _address(self) -> str:
+        bare = ":" in self.host and not self.host.startswith("[")
+        return f"{f'[{self.host}]' if bare else self.host}:{self.effective_port}"
 
 
 def _update_ids(given: Any) -> tuple[str, ...]:

@@ -155,6 +155,7 @@ def test_only_what_time_can_mend_is_retryable_by_itself() -> None:
     assert {kind.__name__ for kind in ALL if kind.default_retryable} == {
         "BrokenConnectionError",
         "DeadlineError",
+        "IdleDropError",
         "NotReachedError",
         "QuotaError",
         "RefusedError",

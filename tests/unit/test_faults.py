@@ -30,7 +30,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 
 from wsusfix import errors
 from wsusfix.errors import WsusFixError
-from wsusfix.remote import faults
+from wsusfix.remote import dial, faults
 from wsusfix.remote.faults import translate
 
 AUTHENTICATION: Final = errors.AuthenticationError
@@ -234,7 +234,8 @@ def test_an_error_of_ours_comes_back_as_it_is_with_the_place_filled_in() -> None
         (ImportError("No module named 'gssapi'"), AUTHENTICATION),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), errors.TlsError),
         (ssl.SSLCertVerificationError(1, "certificate verify failed"), errors.CertificateError),
-        (socket.gaierror(-2, "Name or service not known"), errors.UnknownHostError),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), errors.UnknownHostError),
+        (dial.NotResolvedInTime("the name was not resolved in time"), LATE),
         (TimeoutError("timed out"), LATE),
         (ConnectionRefusedError(111, "Connection refused"), errors.RefusedError),
         (ConnectionResetError(104, "Connection reset by peer"), BROKEN),
@@ -347,12 +348,12 @@ def test_every_fault_code_has_its_meaning(code: object, kind: type[WsusFixError]
 @pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [
-        (400, BROKEN, True),
+        (400, PROTOCOL, False),
         (401, AUTHENTICATION, False),
         (403, AUTHENTICATION, False),
         (404, errors.UnavailableError, False),
         (405, errors.UnavailableError, False),
-        (407, NOT_REACHED, True),
+        (407, NOT_REACHED, False),
         (413, errors.EnvelopeTooLargeError, False),
         (500, PROTOCOL, False),
         (502, NOT_REACHED, True),
@@ -366,6 +367,14 @@ def test_every_http_status_has_its_meaning(status: int, kind: type[WsusFixError]
     assert said.retryable is retryable
     assert said.hint
     assert str(status) in said.message
+
+
+@pytest.mark.parametrize(("number", "retryable"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)])
+def test_a_resolver_without_an_answer_for_the_moment_is_told_from_a_wrong_name(number: int, retryable: bool) -> None:
+    said = translate(_not_made(socket.gaierror(number, "words of the resolver")), host="wsus01", phase="connect")
+    assert type(said) is errors.UnknownHostError
+    assert said.retryable is retryable
+    assert ("for the moment" in said.message) is ("resolver answer" in said.hint) is retryable
 
 
 @pytest.mark.parametrize(

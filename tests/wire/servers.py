@@ -7,6 +7,7 @@ envelopes after a real log-on; :func:`raw` is a bare socket for those that never
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -25,6 +26,7 @@ from wsusfix.lab.http import Endpoint
 from wsusfix.lab.psrp import Output, ScriptCall
 from wsusfix.lab.wsman import Caller, Quotas, Reply
 from wsusfix.options import Connection, Credentials, Timeouts
+from wsusfix.remote import dial
 from wsusfix.remote.session import Session
 
 #: Fit for a user file, for NTLM and for the eye.
@@ -124,6 +126,49 @@ def received(call: ScriptCall, _: Output) -> dict[str, Any]:
     """Take all input and say how much it was."""
     size = sum(len(piece) for piece in call.input if isinstance(piece, bytes))
     return {"script": "receive", "refused": "", "detail": "", "received": str(size)}
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+class Name:
+    """A name in our own names' service, which a test can let fail: the next *fails* questions, ``None`` for all.
+
+    Args:
+        address: what it stands for.
+        error: what a question that fails ends in (``EAI_AGAIN`` is "no answer for the moment").
+    """
+
+    def __init__(self, address: str, *, fails: int | None = 0, error: int = socket.EAI_AGAIN) -> None:
+        self.name = f"h{next(_NUMBERS)}.names.test"
+        self.addresses: tuple[str, ...] = (address,)
+        self.fails, self.error = fails, error
+        #: How often it was asked for.
+        self.asked = 0
+        #: Nobody has an answer before it is set.
+        self.answers = threading.Event()
+        self.answers.set()
+        _NAMES[self.name] = self
+
+    def look_up(self, port: int) -> list[Any]:
+        self.asked += 1
+        self.answers.wait(60)
+        if self.fails is None or self.fails > 0:
+            self.fails = None if self.fails is None else self.fails - 1
+            raise socket.gaierror(self.error, "the names' service of the tests says so")
+        return [found for address in self.addresses for found in _look_up(address, port)]
+
+
+_NUMBERS: Final = itertools.count(1)
+_NAMES: Final[dict[str, Name]] = {}
+_look_up: Final = dial._look_up
+
+
+def _look_up_here_first(host: str, port: int) -> list[Any]:
+    return _NAMES[host].look_up(port) if host in _NAMES else _look_up(host, port)
+
+
+dial._look_up = _look_up_here_first
 
 
 # --- an endpoint that is bent ---------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ Each trap of pypsrp 0.9.1 that the session was built against, and the tests that
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -57,6 +58,7 @@ from tests.wire.servers import (
     ACCOUNT,
     PASSWORD,
     Asked,
+    Name,
     RawServer,
     answer_to,
     answering,
@@ -83,6 +85,7 @@ from wsusfix.lab.http import Endpoint, _Response
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall
 from wsusfix.lab.wsman import Quotas, Reply
 from wsusfix.options import Timeouts
+from wsusfix.remote import dial
 from wsusfix.remote import session as module
 from wsusfix.remote import transport as wire
 
@@ -133,7 +136,11 @@ def closed_port(_: ExitStack, __: Path) -> dict[str, Any]:
 
 
 def unknown_name(_: ExitStack, __: Path) -> dict[str, Any]:
-    return reach(RawServer("nosuchhost.invalid", 5985, []))
+    return reach(RawServer(Name("127.0.0.1", fails=None, error=socket.EAI_NONAME).name, 5985, []))
+
+
+def no_resolver(_: ExitStack, __: Path) -> dict[str, Any]:
+    return reach(RawServer(Name("127.0.0.1", fails=None).name, 5985, []))
 
 
 def tls_too_old(stack: ExitStack, folder: Path) -> dict[str, Any]:
@@ -216,10 +223,13 @@ WAYS: list[tuple[Any, type[WsusFixError], str, str, bool]] = [
     (no_administrator, errors.AccessDeniedError, "access denied", "LocalAccountTokenFilterPolicy", False),
     (closed_port, errors.RefusedError, "closed", "winrm quickconfig", True),
     (unknown_name, errors.UnknownHostError, "does not resolve", "spelling", False),
+    (no_resolver, errors.UnknownHostError, "for the moment", "resolver", True),
     (tls_too_old, errors.TlsError, "", "port 5985 with encryption='always'", False),
     (no_tls_at_all, errors.TlsError, "", "port 5985 with encryption='always'", False),
     (untrusted_certificate, errors.CertificateError, "not trusted", "ca_cert", False),
     (certificate_of_another, errors.CertificateError, "not trusted", "ca_cert", False),
+    (a_web_server("400 Bad Request"), errors.ProtocolError, "HTTP 400", "another service", False),
+    (a_web_server("407 Proxy Authentication Required"), errors.NotReachedError, "proxy", "proxy", False),
     (a_web_server("404 Not Found"), errors.UnavailableError, "not WinRM", "5985", False),
     (a_web_server("405 Method Not Allowed"), errors.UnavailableError, "not WinRM", "5985", False),
     (
@@ -485,6 +495,55 @@ def test_a_server_that_hangs_does_not_hold_up_the_farewell(monkeypatch: pytest.M
         assert time.monotonic() - began < 1.5
 
 
+def test_a_resolver_that_does_not_answer_does_not_outlast_the_deadline() -> None:
+    name = Name("127.0.0.1")
+    name.answers.clear()
+    began = time.monotonic()
+    try:
+        with pytest.raises(errors.DeadlineError, match="name was not resolved") as caught:
+            session(RawServer(name.name, 5985, []), timeouts=Timeouts(opening=0.5)).open()
+        assert time.monotonic() - began < 2
+    finally:
+        name.answers.set()
+    assert "resolver" in caught.value.hint
+    assert caught.value.retryable
+
+
+@contextlib.contextmanager
+def mute() -> Iterator[tuple[str, int]]:
+    """Yield an address that never answers who connects: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.9", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_all_addresses_of_a_name_share_one_deadline() -> None:
+    with mute() as (address, port):
+        name = Name(address)
+        name.addresses *= 6
+        began = time.monotonic()
+        with pytest.raises(errors.DeadlineError, match="no connection"):
+            session(RawServer(name.name, port, []), timeouts=Timeouts(opening=30, connect=0.6)).open()
+        assert 0.3 < time.monotonic() - began < 1.5
+        assert name.asked == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_an_address_that_is_silent_leaves_the_others_their_share() -> None:
+    with mute() as (address, port), serving(port=port) as endpoint:
+        name = Name(address)
+        name.addresses += (endpoint.address,)
+        with session(endpoint, host=name.name, timeouts=Timeouts(connect=1)) as asking:
+            assert ask(asking)["status"] == "none"
+
+
 # --- trying again ---------------------------------------------------------------------------------------------------
 
 
@@ -580,6 +639,54 @@ def test_what_the_server_sends_as_a_fault_in_the_middle_has_its_class() -> None:
             straight(endpoint)
 
 
+def test_a_name_that_does_not_resolve_for_the_moment_is_asked_for_again_and_in_the_end_given_up() -> None:
+    told: Told = []
+    with serving() as endpoint:
+        name = Name(endpoint.address, fails=2)
+        with session(endpoint, host=name.name, on_retry=telling(told)) as asking:
+            assert ask(asking)["status"] == "none"
+        assert [type(error) for error, _ in told] == [errors.UnknownHostError] * 2
+        never = Name(endpoint.address, fails=None)
+        with pytest.raises(errors.UnknownHostError, match="for the moment"):
+            session(endpoint, host=never.name, timeouts=Timeouts(opening=60)).open()
+        assert never.asked == 4
+        wrong = Name(endpoint.address, fails=None, error=socket.EAI_NONAME)
+        with pytest.raises(errors.UnknownHostError):
+            session(endpoint, host=wrong.name, timeouts=Timeouts(opening=60)).open()
+        assert wrong.asked == 1
+
+
+@pytest.mark.parametrize("error", [socket.EAI_AGAIN, socket.EAI_NONAME], ids=["no answer", "no such name"])
+def test_a_name_that_did_resolve_is_asked_for_until_the_deadline(error: int) -> None:
+    told: Told = []
+    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint:
+        name = Name(endpoint.address, error=error)
+        with session(endpoint, host=name.name, on_retry=telling(told)) as asking:
+            ask(asking)
+            endpoint.faults.reset_request(1)
+            name.fails = 8
+            assert ask(asking, within=20)["status"] == "none"
+            assert [type(each) for each, _ in told][:2] == [errors.BrokenConnectionError, errors.UnknownHostError]
+            endpoint.faults.reset_request(1)
+            name.fails = None
+            with pytest.raises(errors.UnknownHostError) as caught:
+                ask(asking, within=1)
+    assert caught.value.retryable
+    assert "did resolve before" in caught.value.hint
+
+
+def test_a_lane_whose_name_no_longer_resolves_may_be_tried_again() -> None:
+    with serving(Asked(receive=received)) as endpoint:
+        name = Name(endpoint.address, error=socket.EAI_NONAME)
+        with session(endpoint, host=name.name) as asking:
+            lane = asking.lane(1)
+            name.fails = None
+            with pytest.raises(errors.UnknownHostError) as caught:
+                send(lane, lambda: iter([b"one"]))
+            name.fails = 0
+    assert caught.value.retryable
+
+
 def test_a_script_with_input_is_not_repeated_by_itself() -> None:
     began = 0
 
@@ -614,7 +721,16 @@ def test_a_server_that_forgot_the_encryption_is_authenticated_to_anew() -> None:
         endpoint.faults.stale_encryption()
         assert ask(asking)["status"] == "none"
         assert endpoint.faults.counts["stale_encryption"] >= 1
-    assert [type(error) for error, _ in told] == [errors.BrokenConnectionError]
+    assert [type(error) for error, _ in told] == [errors.IdleDropError]
+
+
+def test_a_400_before_anybody_is_logged_on_is_no_idle_drop_and_not_asked_again() -> None:
+    told: Told = []
+    with raw(answering("400 Bad Request")) as server:
+        with pytest.raises(errors.ProtocolError, match="HTTP 400"):
+            session(server, timeouts=Timeouts(opening=60), on_retry=telling(told)).open()
+        assert len(server.accepted) == 1
+    assert not told
 
 
 def test_after_idling_a_new_shell_is_opened_before_the_old_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1080,6 +1196,24 @@ def test_every_option_arrives_where_pypsrp_would_not_complain_of_a_wrong_name() 
     plain = wire.CarefulWSMan(wsusfix.Connection("wsus01"), wsusfix.Credentials("LAB\\me", "secret")).transport
     assert plain.endpoint == "http://wsus01:5985/wsman"
     assert (plain.wrap_required, plain.no_proxy, plain.cert_validation) == (True, True, True)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "fe80::1%eth0", "[fe80::1%eth0]"])
+def test_an_address_of_ipv6_is_asked_for_as_it_was_given(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    asked: list[str] = []
+    with serving() as endpoint:
+
+        def look_up(name: str, port: int) -> Any:
+            asked.append(name)
+            return socket.getaddrinfo(endpoint.address, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+
+        monkeypatch.setattr(dial, "_look_up", look_up)
+        with session(endpoint, host=host) as asking:
+            assert ask(asking)["status"] == "none"
+    assert set(asked) == {host.strip("[]")}
+    bare = host.strip("[]")
+    assert str(wsusfix.Connection(host)) == f"http://[{bare}]:5985 (negotiate, encryption always)"
+    assert f"[{bare}]:5985" in repr(wsusfix.Connection(host))
 
 
 def test_pypsrps_own_client_is_not_even_loaded() -> None:

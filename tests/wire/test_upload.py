@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import wsusfix
+from tests.wire.servers import Name
 from wsusfix.events import Event, Note, Observer, UploadProgress, ignore
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.http import Quotas
@@ -52,10 +54,10 @@ def a_file(folder: Path, size: int = SIZE, name: str = "package.exe") -> Path:
     return path
 
 
-def session_with(host: Host, **timeouts: float) -> Session:
+def session_with(host: Host, name: str = "", **timeouts: float) -> Session:
     reach = host.connection
     return Session(
-        Connection(reach["host"], port=reach["port"], timeouts=wsusfix.Timeouts(**timeouts)),
+        Connection(name or reach["host"], port=reach["port"], timeouts=wsusfix.Timeouts(**timeouts)),
         Credentials(reach["username"], reach["password"]),
     )
 
@@ -281,6 +283,21 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for(host: Host, tmp_path
     with session_with(host) as session:
         there = bring(session, path, observe)
     assert any(isinstance(event, Note) for event in events), "nobody was told why it takes longer"
+    assert_arrived(host, there, path)
+
+
+@pytest.mark.parametrize("error", [socket.EAI_AGAIN, socket.EAI_NONAME], ids=["no answer", "no such name"])
+def test_a_name_that_does_not_resolve_for_a_moment_is_asked_for_again(host: Host, tmp_path: Path, error: int) -> None:
+    path = a_file(tmp_path)
+    name = Name(host.connection["host"], error=error)
+
+    def strike() -> None:
+        name.fails = LANES + 3
+        host.faults.drop_after(sends=0, times=LANES)
+
+    with session_with(host, name.name) as session:
+        there = bring(session, path, once(strike, at=SIZE // 2))
+    assert name.fails == 0
     assert_arrived(host, there, path)
 
 

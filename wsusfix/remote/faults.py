@@ -26,6 +26,7 @@ from urllib3.util.ssl_match_hostname import CertificateError as WrongNameError
 from wsusfix import errors
 from wsusfix.errors import WsusFixError
 from wsusfix.present import printable
+from wsusfix.remote.dial import NotResolvedInTime
 
 __all__ = ["FAULTS", "NOTHING_YET", "translate"]
 
@@ -35,6 +36,8 @@ _ACCESS_DENIED: Final = 5
 _ABORTED: Final = 995
 _SHELL_GONE: Final = 2150858843
 _QUOTAS: Final = range(2150859173, 2150859180)
+
+_RESOLVER_HINT: Final = "does this machine's resolver answer? try again, or give the address"
 
 Factory = Callable[[Exception], WsusFixError]
 
@@ -94,7 +97,8 @@ def _http_status(error: Exception) -> WsusFixError:
     code = error.code
     match code:
         case 400:
-            return errors.BrokenConnectionError("HTTP 400: the server dropped the idle connection and its encryption")
+            # After an encrypted message it is the connection that idled away: the transport knows.
+            return errors.ProtocolError("HTTP 400: whoever answers there does not take the request")
         case 401 | 403:
             return errors.AuthenticationError(f"HTTP {code}: not let in")
         case 404 | 405 | 501:
@@ -104,7 +108,9 @@ def _http_status(error: Exception) -> WsusFixError:
                 retryable=False,
             )
         case 407:
-            return errors.NotReachedError("HTTP 407: the proxy wants credentials", hint="check the proxy")
+            return errors.NotReachedError(
+                "HTTP 407: the proxy wants credentials", hint="check the proxy", retryable=False
+            )
         case 413:
             return errors.EnvelopeTooLargeError("HTTP 413: the message is larger than the server allows")
         case 502 | 504:
@@ -163,6 +169,10 @@ def _not_connected(error: Exception) -> WsusFixError:
     if any(isinstance(item, ssl.SSLError) for item in chain):
         return _tls(error)
     if any(isinstance(item, socket.gaierror | urllib3.exceptions.NameResolutionError) for item in chain):
+        if any(isinstance(item, socket.gaierror) and item.errno == socket.EAI_AGAIN for item in chain):
+            return errors.UnknownHostError(
+                "the name does not resolve for the moment", hint=_RESOLVER_HINT, retryable=True
+            )
         return errors.UnknownHostError("the name does not resolve")
     if any(isinstance(item, ConnectionRefusedError) for item in chain):
         return errors.RefusedError("the port is closed: nothing listens there")
@@ -191,7 +201,10 @@ def _is_no_http(error: BaseException) -> bool:
 
 def _time_out(error: Exception) -> WsusFixError:
     connecting = requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError
-    if any(isinstance(item, connecting) for item in _chain(error)):
+    chain = _chain(error)
+    if any(isinstance(item, NotResolvedInTime) for item in chain):
+        return errors.DeadlineError("the name was not resolved within the time allowed", hint=_RESOLVER_HINT)
+    if any(isinstance(item, connecting) for item in chain):
         return errors.DeadlineError(
             "no connection within the time allowed", hint="is the server on, and does a firewall drop the port?"
         )

@@ -44,8 +44,9 @@ _PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
 #: For the farewell, which must not keep anybody waiting.
 _CLOSING: Final = 5.0
-#: A connection that breaks so often while a session opens is not broken by a server that has just started.
-_BROKEN_OPENINGS: Final = 4
+#: A connection that breaks so often while a session opens is not broken by a server that has just started; and a
+#: resolver that has no answer so often has none to give.
+_UNLIKELY_OPENINGS: Final = 4
 #: A pipeline that gives more than this is not answering by any contract.
 _MAX_OUTPUTS: Final = 100
 _INT32: Final = range(-(2**31), 2**31)
@@ -89,6 +90,8 @@ class Session:
         self._answered: list[PowerShell] = []
         self._used = 0.0
         self._authentication = ""
+        #: Whether the server was there once: its name is no wrong one, then.
+        self._reached = False
 
     def __enter__(self) -> Session:
         self.open()
@@ -169,6 +172,7 @@ class Session:
                 raise errors.ProtocolError("PowerShell on the server did not open its runspaces")
             self._authentication = wsman.authentication
             self._used = time.monotonic()
+            self._reached = True
         except Exception as error:
             mapped = self._ended_by(error, phase)
             if mapped is error:
@@ -185,6 +189,9 @@ class Session:
         if mapped is not error:
             # Whoever is told the error is spared the libraries' own, which say nothing more to an operator.
             _log.debug("%s: %s: it came of %s", self.host, phase, _origin(error))
+        if self._reached and isinstance(mapped, errors.UnknownHostError):
+            mapped.retryable = True
+            mapped.hint = "it did resolve before: does this machine's resolver answer? run again, or give the address"
         if isinstance(mapped, errors.ShellGoneError | errors.NotAllowedError):
             # Nothing to delete; or one more log-on that fails, which may lock the account.
             self._forget()
@@ -422,6 +429,7 @@ class Lane(Session):
         self._shell = shell
         self._number = number
         self._is_cut = False
+        self._reached = True
 
     def cut(self) -> None:
         """End the lane from any thread, at once and without a word to the server; whoever waits in it gets an error.
@@ -482,8 +490,8 @@ def _worth_nothing(error: WsusFixError, attempt: int) -> bool:
 
 def _worth_another_opening(error: WsusFixError, attempt: int) -> bool:
     """A closed port, a silent address and a wrong name stay what they are: whoever waits there should hear at once."""
-    if isinstance(error, errors.BrokenConnectionError):
-        return attempt < _BROKEN_OPENINGS
+    if isinstance(error, errors.BrokenConnectionError | errors.UnknownHostError):
+        return error.retryable and attempt < _UNLIKELY_OPENINGS
     return isinstance(error, errors.UnavailableError | errors.QuotaError) and error.retryable
 
 

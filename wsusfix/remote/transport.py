@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 import requests
-from pypsrp.exceptions import SerializationError
+from pypsrp.exceptions import SerializationError, WinRMTransportError
 from pypsrp.powershell import RunspacePool
 from pypsrp.serializer import Serializer
 from pypsrp.wsman import WSMan, _TransportHTTP
@@ -27,6 +27,7 @@ from pypsrp.wsman import WSMan, _TransportHTTP
 from wsusfix import errors
 from wsusfix.options import Connection, Credentials
 from wsusfix.present import printable
+from wsusfix.remote.dial import dial
 
 __all__ = ["CarefulPool", "CarefulTransport", "CarefulWSMan"]
 
@@ -186,7 +187,15 @@ class CarefulTransport(_TransportHTTP):
 
     def send(self, message: bytes, *, retries_on_read_timeout: int = 0, timeout: Any = None) -> bytes:
         """Send one message once, within ``allowed`` (seconds to connect, to read)."""
-        answer = super().send(message, retries_on_read_timeout=0, timeout=self.allowed)
+        known = self.encryption is not None
+        try:
+            answer = super().send(message, retries_on_read_timeout=0, timeout=self.allowed)
+        except WinRMTransportError as error:
+            if error.code == 400 and known:
+                raise errors.IdleDropError(
+                    "HTTP 400: the server dropped the idle connection and its encryption"
+                ) from error
+            raise
         _check_xml(answer)
         return answer
 
@@ -199,10 +208,17 @@ class CarefulTransport(_TransportHTTP):
                 line.shutdown(socket.SHUT_RDWR)
 
     def take(self, connection: Any) -> Any:
-        """Remember a connection that was made last, and let its answers keep the deadline."""
+        """Remember a connection that was made last, and let its making and its answers keep the deadline."""
         connection.response_class = functools.partial(_Answer, self)
+        connection._new_conn = functools.partial(self._dial, connection)
         self._line = connection
         return connection
+
+    def _dial(self, connection: Any) -> socket.socket:
+        line = dial(connection, min(self.deadline, time.monotonic() + self.allowed[0]))
+        # For the handshake of TLS, and for the request.
+        line.settimeout(max(0.001, min(self.deadline - time.monotonic(), self.allowed[0])))
+        return line
 
     def close(self) -> None:
         """Close the connection, too, which urllib3 would leave to whatever collects its pool."""
@@ -282,6 +298,8 @@ class CarefulWSMan(WSMan):
             proxy=connection.proxy,
             no_proxy=connection.proxy is None,
         )
+        # As a URL writes the zone of an address, and as requests will: pypsrp looks the log-on up by it.
+        self.transport.endpoint = self.transport.endpoint.replace("%", "%25")
         self._timeouts = timeouts
 
     def begin(self, deadline: float) -> None:
