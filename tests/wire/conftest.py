@@ -15,9 +15,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     walked = sorted(tuple(each) for each in told(terminalreporter, WALKED))
     if not walked:
         return
-    fixed = sum(not end.startswith("untouched") for _, _, _, end in walked)
-    terminalreporter.section(f"faults: {len(walked)} cells, {fixed} fixed, {len(walked) - fixed} untouched until cured")
+    fixed = sum(not end.startswith("untouched") for _, _, _, end, _ in walked)
+    again = sum(twice for *_, twice in walked)
+    terminalreporter.section(
+        f"faults: {len(walked)} cells, {fixed} fixed, {len(walked) - fixed} untouched until cured, {again} walked twice"
+    )
     wide_fault, wide_phase = (max(len(each[column]) for each in walked) for column in (0, 1))
-    for fault, phase, first, end in walked:
+    for fault, phase, first, end, twice in walked:
+        mark = " (2)" if twice else ""
         shown = first if len(first) <= _WIDEST else first[: _WIDEST - 3] + "..."
-        terminalreporter.write_line(f"{fault:<{wide_fault}}  {phase:<{wide_phase}}  {shown:<{_WIDEST}}  {end}")
+        line = f"{fault:<{wide_fault}}  {phase:<{wide_phase}}  {shown:<{_WIDEST}}  {end}{mark}"
+        terminalreporter.write_line(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -154,6 +155,47 @@ def _connection() -> Iterator[Cell]:
         lambda walk, request: walk.faults.hang_in_receive(seconds=3600, times=None),
         patience={"operation": 1.0},
     )
+
+
+def _unresolved(phase: str, fails: int | None, error: int) -> Callable[[Walk], object]:
+    """The connection breaks, and the server's name is not resolved when it is made anew; first of all, where nothing is
+    connected yet.
+    """
+    point, request = PHASES[phase]
+
+    def arrange(walk: Walk) -> None:
+        name = walk.by_name()
+
+        def strike() -> None:
+            name.fails, name.error = fails, error
+            if fails is None:
+                walk.hurry()
+                walk.names.append(name)
+            if phase != "connect":
+                walk.faults.reset_request(request)
+
+        point(walk, strike)
+
+    return arrange
+
+
+def _resolves(walk: Walk) -> None:
+    walk.faults.clear()
+    for name in walk.names:
+        name.fails = 0
+
+
+def _names() -> Iterator[Cell]:
+    for phase in ("connect", "logs", "upload: middle", "job running", "verify"):
+        more: dict[str, Any] = {"package": {"size": 400_000}} if phase == "upload: middle" else {}
+        yield Cell(
+            "name does not resolve for a moment", phase, _unresolved(phase, 2, socket.EAI_AGAIN), orphans=1, **more
+        )
+    for phase in ("job start", "collect"):
+        yield Cell(
+            "name does not resolve any more", phase, _unresolved(phase, None, socket.EAI_NONAME), clear=_resolves,
+            orphans=1,
+        )  # fmt: skip
 
 
 def _refused() -> Iterator[Cell]:
@@ -588,6 +630,7 @@ def _lost_answer(walk: Walk) -> None:
 
 CELLS: Final[tuple[Cell, ...]] = (
     *_connection(),
+    *_names(),
     *_refused(),
     *_upload(),
     *_staging(),
@@ -673,7 +716,7 @@ class Walkers:
         with process.stdout as lines:
             for line in lines:
                 told = json.loads(line)
-                told["problems"] = tuple(told["problems"])
+                told["problems"], told["violations"] = tuple(told["problems"]), tuple(told["violations"])
                 self._futures[told.pop("number")].set_result(Walked(**told))
         for number in share:
             if not self._futures[number].done():

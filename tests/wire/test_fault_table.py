@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ import pytest
 import wsusfix
 from tests.told import WALKED
 from tests.wire.fault_table import CELLS, EXIT_CODES, Walkers, document, row
-from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, walk
+from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, Walked, walk
 from wsusfix import advisory
 from wsusfix.lab import Lab
 from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
@@ -56,15 +57,50 @@ def walkers(request: pytest.FixtureRequest) -> Iterator[Walkers]:
     assert complaints == ""
 
 
+def walked_in_time(walked: Walked, walk_again: Callable[[], Walked]) -> tuple[Walked, bool]:
+    """Return what came of a cell, and whether it was walked a second time.
+
+    Deadlines of a few seconds strike too early on a machine that is busy otherwise, and then another error is told:
+    what is wrong in that way is wrong twice. A server that was changed twice, or half, was so once too often.
+    """
+    assert walked.violations == ()
+    if not walked.problems and row(walked) in DOCUMENT.read_text(encoding="utf-8"):
+        return walked, False
+    return walk_again(), True
+
+
+def test_a_cell_is_walked_again_for_time_and_wording_and_for_nothing_else() -> None:
+    good = DOCUMENT.read_text(encoding="utf-8").splitlines()[-1].strip("| ").split(" | ")
+    well = Walked(good[0], good[1], good[2], good[3])
+    late = replace(well, problems=("the last run took 41 s",))
+    twice = replace(well, problems=("changed once more", "took 41 s"), violations=("changed once more",))
+
+    def never() -> Walked:
+        raise AssertionError("walked again")
+
+    assert walked_in_time(well, never) == (well, False)
+    assert walked_in_time(late, lambda: well) == (well, True)
+    assert walked_in_time(replace(well, first="something else"), lambda: well) == (well, True)
+    with pytest.raises(AssertionError, match="changed once more"):
+        walked_in_time(twice, never)
+
+
+def test_a_dll_that_is_neither_the_old_nor_the_new_one_is_no_matter_of_time() -> None:
+    def halve(road: Walk) -> None:
+        dll = f"{road.host.machine.program_files}\\{advisory.DEFAULT_TARGET}\\{advisory.CLIENT_DLL}"
+        road.faults.at_phase(lambda: road.host.files.replace(dll, b"half", "3.1.6001.7"), phase="installed")
+
+    walked = walk(Cell("the DLL is another", "job: installed", halve))
+    assert any("the DLL is 3.1.6001.7" in violation for violation in walked.violations)
+    assert set(walked.violations) <= set(walked.problems)
+
+
 @pytest.mark.parametrize("number", [pytest.param(number, id=CELLS[number].name) for number in ASKED])
 def test_whatever_strikes_the_server_ends_fixed_once_or_untouched_and_told(
     number: int, walkers: Walkers, record_property: Callable[[str, object], None]
 ) -> None:
-    walked = walkers.result(number, PATIENCE)
-    if walked.problems or row(walked) not in DOCUMENT.read_text(encoding="utf-8"):
-        # Deadlines of a few seconds strike too early on a machine that is busy otherwise: what is wrong is wrong twice.
-        walked = walk(CELLS[number])
-    record_property(WALKED, (walked.fault, walked.phase, walked.first, walked.end))
+    walked, again = walked_in_time(walkers.result(number, PATIENCE), lambda: walk(CELLS[number]))
+    record_property(WALKED, (walked.fault, walked.phase, walked.first, walked.end, again))
     assert walked.problems == ()
     assert row(walked) in DOCUMENT.read_text(encoding="utf-8"), (
         f"docs/faults.md says otherwise than what was walked: {row(walked)}"
