@@ -32,6 +32,7 @@ Each trap of pypsrp 0.9.1 that the session was built against, and the tests that
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -1143,6 +1144,76 @@ def test_neither_scripts_nor_envelopes_are_logged(caplog: pytest.LogCaptureFixtu
     text = "\n".join(record.getMessage() for record in ours)
     assert "param($Parameters)" not in text
     assert "Envelope" not in text
+
+
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], logging.Logger]]:
+    """Give loggers of the libraries a level of their own, as whoever looks for a fault in them does."""
+    given: list[tuple[logging.Logger, int]] = []
+
+    def at_debug(name: str) -> logging.Logger:
+        logger = logging.getLogger(name)
+        given.append((logger, logger.level))
+        logger.setLevel(logging.DEBUG)
+        return logger
+
+    yield at_debug
+    for logger, level in given:
+        logger.setLevel(level)
+
+
+def test_loggers_below_the_libraries_own_say_nothing_either(
+    caplog: pytest.LogCaptureFixture, libraries: Callable[[str], logging.Logger]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("pypsrp.wsman", "pypsrp.powershell", "spnego._ntlm", "spnego.made.later"):
+        libraries(name)
+    with serving() as endpoint:
+        asking = session(endpoint)
+        with asking:
+            # Set by whoever does so while a session is there.
+            for name in ("pypsrp", "pypsrp.wsman"):
+                libraries(name)
+            ask(asking)
+    names = {record.name for record in caplog.records}
+    assert "urllib3.connectionpool" in names, "nothing was captured at all"
+    assert not [name for name in names if name.startswith(("pypsrp", "spnego"))]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["set up", "broken"])
+def test_the_variable_by_which_pypsrp_sets_up_logging_is_not_followed(tmp_path: Path, broken: bool) -> None:
+    log, setup = tmp_path / "pypsrp.log", tmp_path / "setup.json"
+    handler = {"class": "logging.FileHandler", "filename": str(log), "level": "DEBUG"}
+    names = ("pypsrp", "pypsrp.wsman", "pypsrp.powershell")
+    loggers = {name: {"level": "DEBUG", "handlers": ["file"]} for name in names}
+    told = {"version": 1, "handlers": {"file": handler}, "loggers": loggers}
+    setup.write_text("{no JSON" if broken else json.dumps(told))
+    with serving() as endpoint:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import os, sys, wsusfix\n"
+                "with wsusfix.connect(sys.argv[1], port=int(sys.argv[2])) as server:\n"
+                "    server.facts()\n"
+                "print(os.environ['PYPSRP_LOG_CFG'])\n",
+                endpoint.address,
+                str(endpoint.port),
+            ],
+            env={
+                **os.environ,
+                "PYPSRP_LOG_CFG": str(setup),
+                "WSUSFIX_USERNAME": ACCOUNT.name,
+                "WSUSFIX_PASSWORD": PASSWORD,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(setup), "it is the caller's"
+    assert not log.exists()
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from typing import Final
 from xml.parsers.expat import ExpatError
 
+from wsusfix.remote import _quiet as _quiet  # before pypsrp is imported
+
+# isort: split
 import requests
 import spnego.exceptions
 import urllib3.exceptions

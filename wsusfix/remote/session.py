@@ -15,6 +15,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from wsusfix.remote import _quiet as _quiet  # before pypsrp is imported
+
+# isort: split
 import tenacity
 from pypsrp.complex_objects import PSInvocationState, RunspacePoolState
 from pypsrp.powershell import PowerShell, RunspacePool
@@ -76,9 +79,6 @@ class Session:
         *,
         on_retry: Callable[[WsusFixError, float], None] | None = None,
     ) -> None:
-        # The library logs envelopes and scripts, decrypted, and tracebacks of errors that are mapped here.
-        logging.getLogger("pypsrp").setLevel(logging.CRITICAL)
-        logging.getLogger("spnego").setLevel(logging.CRITICAL)
         self.connection = connection
         self._credentials = credentials
         self._on_retry = on_retry

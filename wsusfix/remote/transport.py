@@ -18,6 +18,9 @@ from typing import Any, Final
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
+from wsusfix.remote import _quiet  # before pypsrp is imported
+
+# isort: split
 import requests
 from pypsrp.exceptions import SerializationError, WinRMTransportError
 from pypsrp.powershell import RunspacePool
@@ -281,6 +284,7 @@ class CarefulWSMan(WSMan):
     """pypsrp's WSMan made from typed options, with a deadline over all requests and none of its own retries."""
 
     def __init__(self, connection: Connection, credentials: Credentials) -> None:
+        _quiet.hold()
         timeouts = connection.timeouts
         operation = int(timeouts.operation)
         super().__init__(
