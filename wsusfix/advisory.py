@@ -219,6 +219,9 @@ SYSTEM_RESERVE: Final = 512 * 1024 * 1024
 PACKAGE_NAMES: Final[Mapping[Architecture, str]] = MappingProxyType(
     {Architecture.X86: "WSUS-KB954960-x86.exe", Architecture.X64: "WSUS-KB954960-x64.exe"}
 )
+#: No package is larger, in bytes: the offsets in a program's headers are 32 bits wide (PE Format), and Windows starts
+#: none beyond them; setup of WSUS 3.0 SP2, the largest there is, has less than 100 MB.
+LARGEST_PACKAGE: Final = 2**32 - 1
 #: Silent switches by kind. Sibling WSUS patches run as ``/q LOGFILE`` (KB2720211, command line); for Windows
 #: Installer: msiexec's documentation. ``{package}`` and ``{log}`` are filled in on the server.
 EXE_ARGUMENTS: Final = "/q {log}"

@@ -152,8 +152,8 @@ class Package(Presentable):
         A file that can be read and is no sound package comes back with a :attr:`problem`.
 
         Raises:
-            PackageError: the file is missing, a directory or a device, not readable, empty, or changes while it is
-                read; or *path* is no path at all.
+            PackageError: the file is missing, a directory or a device, not readable, empty, larger than any package
+                (``advisory.LARGEST_PACKAGE``), or changes while it is read; or *path* is no path at all.
         """
         given = _checked_path(path)
         try:
@@ -333,6 +333,12 @@ def _refuse_irregular(status: os.stat_result, path: str) -> None:
         raise PackageError(f"the package {_shown(path)} is a device or a pipe", hint="copy it to a file first")
     if status.st_size == 0:
         raise PackageError(f"the package {_shown(path)} is empty", hint="download or copy it again")
+    if status.st_size > advisory.LARGEST_PACKAGE:
+        # To hash it would take for ever.
+        raise PackageError(
+            f"the package {_shown(path)} has {bytes_text(status.st_size)}, more than any program can",
+            hint=_EXPECTED_HINT,
+        )
 
 
 def _unreadable(path: str, error: OSError) -> PackageError:
@@ -354,6 +360,8 @@ def _sha256(file: BinaryIO, size: int, path: str) -> str:
     while piece := file.read(_PIECE):
         digest.update(piece)
         seen += len(piece)
+        if seen > size:
+            break
     if seen != size or os.fstat(file.fileno()).st_size != size:
         raise PackageError(
             f"the package {_shown(path)} changed while it was read: {size} bytes became {seen}",

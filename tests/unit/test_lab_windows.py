@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 import threading
 import time
@@ -20,11 +21,11 @@ from wsusfix.lab import Host, Lab
 from wsusfix.lab.behaviours import BEHAVIOURS, JOBS, UnknownScript, recognise
 from wsusfix.lab.filesystem import Drive, FileSystem, Messages, WindowsError_
 from wsusfix.lab.lab import HostFaults
-from wsusfix.lab.scheduler import ProcessEnded
+from wsusfix.lab.scheduler import SYSTEM, ProcessEnded
 from wsusfix.lab.windows import SimulatedWindows, from_clixml, primitives, to_clixml
 from wsusfix.options import Timeouts
 from wsusfix.scripts import compose, functions_of, source
-from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME, JobStatus
+from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME, JobPhase, JobStatus
 
 DLL = f"C:\\Program Files\\Update Services\\{advisory.CLIENT_DLL}"
 STAGING = "C:\\Windows\\wsusfix"
@@ -962,3 +963,89 @@ def wait_until(happened: Callable[[], object], seconds: float = 10.0) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.01)
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def _each_fault_of_the_server(faults: HostFaults) -> dict[str, Callable[[], object]]:
+    return {
+        "task_never_starts": faults.task_never_starts,
+        "task_starts_after_all": faults.task_starts_after_all,
+        "task_scheduler_stopped": faults.task_scheduler_stopped,
+        "clock_jumps": lambda: faults.clock_jumps(seconds=-5),
+        "task_starts_late": lambda: faults.task_starts_late(seconds=0.1),
+        "installer_hangs": faults.installer_hangs,
+        "installer_busy": faults.installer_busy,
+        "backup_fails": faults.backup_fails,
+        "service_stuck": lambda: faults.service_stuck("w3svc"),
+        "restart_refused": faults.restart_refused,
+        "disk_full": faults.disk_full,
+        "signature": lambda: faults.signature("invalid"),
+        "signature_stalls": faults.signature_stalls,
+        "precreate_staging": faults.precreate_staging,
+    }
+
+
+def test_every_fault_inside_of_the_server_is_counted() -> None:
+    with Lab() as lab:
+        faults = lab.add_server("wsus01").faults
+        bring_about = _each_fault_of_the_server(faults)
+        at_phases = {"kill_job", "reboot_during", "swap_package", "at_phase"}
+        ways = {name for name in vars(HostFaults) if not name.startswith("_")} - {"clear", "phase_written"}
+        assert ways == bring_about.keys() | at_phases
+        for happen in bring_about.values():
+            happen()
+        assert faults.counts == dict.fromkeys(bring_about, 1)
+        faults.clear()
+        assert faults.counts == dict.fromkeys(bring_about, 1)
+
+
+def test_two_faults_of_one_phase_both_happen_in_their_order() -> None:
+    with Lab() as lab:
+        host = lab.add_server("wsus01")
+        happened: list[str] = []
+        host.faults.at_phase(lambda: happened.append("first"), phase="installed")
+        host.faults.at_phase(lambda: happened.append("second"), phase="installed")
+        process = host.machine.processes.start("job", "job", SYSTEM)
+        host.faults.phase_written(process, JobPhase.INSTALLED)
+        assert happened == ["first", "second"]
+        assert host.faults.counts["at_phase"] == 2
+        host.faults.phase_written(process, JobPhase.INSTALLED)
+        assert len(happened) == 2, "those of a phase happen once"
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        lambda faults: faults.drop_after(sends=-1),
+        lambda faults: faults.drop_after(sends=1.5),
+        lambda faults: faults.drop_after(sends=1, times=0),
+        lambda faults: faults.quota(times=-1),
+        lambda faults: faults.access_denied(times=True),
+        lambda faults: faults.reject_credentials(times="2"),
+        lambda faults: faults.too_large(above=-1),
+        lambda faults: faults.unavailable(seconds=math.nan),
+        lambda faults: faults.unavailable(seconds=math.inf),
+        lambda faults: faults.unavailable(seconds=-1),
+        lambda faults: faults.hang_in_receive(seconds=math.nan),
+        lambda faults: faults.hang_in_receive(seconds=1, times=-1),
+        lambda faults: faults.reset_request(0),
+        lambda faults: faults.reset_in_response(-1),
+        lambda faults: faults.clock_jumps(seconds=math.nan),
+        lambda faults: faults.task_starts_late(seconds=-1),
+        lambda faults: faults.reboot_during(phase="installing", seconds=math.nan),
+        lambda faults: faults.disk_full(free=-1),
+        lambda faults: faults.signature("nonsense"),
+        lambda faults: faults.kill_job(phase="nonsense"),
+        lambda faults: faults.at_phase(lambda: None, phase=""),
+        lambda faults: faults.backup_fails("nonsense"),
+        lambda faults: faults.precreate_staging(how="nonsense"),
+    ],
+)
+def test_a_fault_that_cannot_mean_anything_is_refused(happen: Callable[[HostFaults], object]) -> None:
+    with Lab() as lab:
+        faults = lab.add_server("wsus01").faults
+        with pytest.raises(ValueError, match=r"must be|there is no|is not a valid|not by|not 'nonsense'"):
+            happen(faults)
+        assert faults.counts == {}

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsusfix import advisory
+from wsusfix import package as module
 from wsusfix._headers import compound
 from wsusfix._headers.reader import HeaderError, Reader
 from wsusfix.advisory import Architecture
@@ -758,6 +759,43 @@ def test_a_file_that_is_still_being_copied_is_refused_and_may_be_tried_again(
     with pytest.raises(PackageError, match="changed while it was read") as caught:
         Package.read(path)
     assert caught.value.retryable
+
+
+def test_a_file_that_grows_without_end_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_stand_in(tmp_path, size=SMALL)
+    monkeypatch.setattr(module, "_PIECE", 1000)
+    digest = hashlib.sha256
+
+    class Growing:
+        """Every piece that is hashed makes the file longer by another."""
+
+        def __init__(self) -> None:
+            self._digest = digest()
+
+        def update(self, piece: bytes) -> None:
+            self._digest.update(piece)
+            with open(path, "ab") as file:
+                file.write(bytes(1000))
+
+        def hexdigest(self) -> str:
+            return self._digest.hexdigest()
+
+    monkeypatch.setattr(hashlib, "sha256", Growing)
+    with pytest.raises(PackageError, match="changed while it was read"):
+        Package.read(path)
+    assert path.stat().st_size < 3 * SMALL
+
+
+@pytest.mark.parametrize("size", [advisory.LARGEST_PACKAGE + 1, 1 << 40])
+def test_a_file_larger_than_any_package_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = write_stand_in(tmp_path, size=SMALL)
+    os.truncate(path, size)  # a hole, which takes no room
+    monkeypatch.delattr(hashlib, "sha256")
+    with pytest.raises(PackageError, match="more than any program can") as caught:
+        Package.read(path)
+    assert caught.value.hint
 
 
 # --- memory and hostile content -------------------------------------------------------------------------------------

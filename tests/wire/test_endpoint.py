@@ -1044,7 +1044,7 @@ def test_a_response_can_break_in_the_middle_after_its_request_was_carried_out(
 
 
 def test_the_next_response_is_number_one() -> None:
-    with pytest.raises(ValueError, match="number 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         Faults().reset_in_response(0)
 
 

@@ -147,6 +147,16 @@ def test_a_certificate_that_is_none_is_told_before_anything_is_sent(server: RawS
             wsusfix.connect(**reach(server, ssl=True, ca_cert=tmp_path / "ca.pem"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.timeout(10)
+def test_certificates_in_a_pipe_are_refused_and_not_waited_for(server: RawServer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+    for path in (tmp_path / "ca.pem", Path(os.devnull)):
+        with pytest.raises(wsusfix.UsageError, match="neither a file nor a folder"):
+            wsusfix.connect(**reach(server, ssl=True, ca_cert=path))
+    assert not server.accepted
+
+
 def test_missing_credentials_say_where_they_come_from(server: RawServer) -> None:
     for missing in ("username", "password"):
         with pytest.raises(wsusfix.CredentialsError, match=missing) as caught:

@@ -378,14 +378,22 @@ def test_ctrl_c_is_heard_while_every_lane_waits_for_a_server_that_hangs(host: Ho
     assert host.shells == ()
 
 
+def assert_whole(error: wsusfix.WsusFixError, host: Host) -> None:
+    """Of a package it says which server it was for, when, and what to do."""
+    assert (error.host, error.phase) == (host.connection["host"], "upload")
+    assert error.hint
+    assert not error.retryable
+
+
 # --- a file that changes --------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_becomes_shorter_is_told(host: Host, tmp_path: Path) -> None:
     path = a_file(tmp_path)
     with session_with(host) as session:
-        with pytest.raises(wsusfix.PackageError, match="shorter"):
+        with pytest.raises(wsusfix.PackageError, match="shorter") as caught:
             bring(session, path, once(lambda: os.truncate(path, SIZE // 2), at=0))
+        assert_whole(caught.value, host)
         assert sum(shell.pipelines for shell in host.shells) == 0, "pipelines still wait for their input"
 
 
@@ -397,17 +405,28 @@ def test_a_file_whose_bytes_change_is_told_and_not_sent_again(host: Host, tmp_pa
             file.seek(SIZE - 10)
             file.write(b"otherbytes")
 
-    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="changed while"):
+    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="changed while") as caught:
         bring(session, path, once(change, at=0))
+    assert_whole(caught.value, host)
     assert host.bytes_received < 1.9 * SIZE + 900_000
     assert staged(host) == []
 
 
 def test_a_file_that_vanishes_is_told(host: Host, tmp_path: Path) -> None:
     path = a_file(tmp_path)
-    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="can no longer be read"):
+    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="can no longer be read") as caught:
         # Before the lanes open it.
         bring(session, path, once(path.unlink, at=0))
+    assert_whole(caught.value, host)
+
+
+def test_a_file_that_vanishes_after_it_was_sent_is_told_when_it_is_looked_at_again(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    give_up(host, path, at=int(0.7 * SIZE))
+    spoil(host)
+    with session_with(host) as session, pytest.raises(wsusfix.PackageError, match="can no longer be read") as caught:
+        bring(session, path, once(path.unlink, at=SIZE))
+    assert_whole(caught.value, host)
 
 
 def spoil(host: Host) -> None:

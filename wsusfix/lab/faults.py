@@ -6,13 +6,39 @@ counts it in ``counts`` when it happens. This module knows neither HTTP nor WS-M
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Faults"]
+__all__ = ["Faults", "as_number", "as_seconds"]
+
+
+def as_number(name: str, value: int, least: int = 0) -> int:
+    """Return *value*, which has to be a whole number of at least *least*.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
+    return value
+
+
+def as_seconds(value: float, *, back: bool = False) -> float:
+    """Return *value*, which has to be so many seconds; fewer than none only where they may go back.
+
+    Raises:
+        ValueError: they are not.
+    """
+    wanted = "a finite number" if back else "a finite number, at least 0"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"seconds must be {wanted}, not {value!r}")
+    if value < 0 and not back:
+        raise ValueError(f"seconds must be {wanted}, not {value!r}")
+    return value
 
 
 @dataclass
@@ -20,6 +46,10 @@ class _Times:
     """How often something still happens: a number, or None for always."""
 
     left: int | None = 0
+
+    @classmethod
+    def of(cls, times: int | None) -> _Times:
+        return cls(None if times is None else as_number("times", times, 1))
 
     def take(self) -> bool:
         if self.left is None:
@@ -31,7 +61,11 @@ class _Times:
 
 
 class Faults:
-    """The faults of one endpoint. All methods may be called from any thread, while requests are under way."""
+    """The faults of one endpoint. All methods may be called from any thread, while requests are under way.
+
+    Raises (every method that takes a number):
+        ValueError: it is none that means anything.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,12 +95,12 @@ class Faults:
         ``times=None`` resets every later Send as well; ``times=3`` the next three.
         """
         with self._lock:
-            self._sends_left, self._drops = sends, _Times(times)
+            self._sends_left, self._drops = as_number("sends", sends), _Times.of(times)
 
     def unavailable(self, *, seconds: float) -> None:
         """Answer 503 for so long, as while the WinRM service starts."""
         with self._lock:
-            self._unavailable_until = time.monotonic() + seconds
+            self._unavailable_until = time.monotonic() + as_seconds(seconds)
 
     def stale_encryption(self) -> None:
         """Forget the security context of every connection: 400 until the client authenticates anew."""
@@ -76,27 +110,27 @@ class Faults:
     def reject_credentials(self, *, times: int | None = None) -> None:
         """Refuse every log-on with 401, whatever the password; connections that are in stay in."""
         with self._lock:
-            self._rejected_credentials = _Times(times)
+            self._rejected_credentials = _Times.of(times)
 
     def too_large(self, *, above: int) -> None:
         """Answer 413 to every request whose body is larger than ``above`` bytes."""
         with self._lock:
-            self._too_large_above = above
+            self._too_large_above = as_number("above", above)
 
     def quota(self, *, times: int | None = None) -> None:
         """Refuse to open a shell because the user has too many (2150859173)."""
         with self._lock:
-            self._quota_faults = _Times(times)
+            self._quota_faults = _Times.of(times)
 
     def access_denied(self, *, times: int | None = None) -> None:
         """Refuse to open a shell because the user is no administrator (5)."""
         with self._lock:
-            self._denials = _Times(times)
+            self._denials = _Times.of(times)
 
     def hang_in_receive(self, *, seconds: float, times: int | None = 1) -> None:
         """Leave the next Receive without any answer for so long, its operation timeout notwithstanding."""
         with self._lock:
-            self._hang_seconds, self._hangs = seconds, _Times(times)
+            self._hang_seconds, self._hangs = as_seconds(seconds), _Times.of(times)
 
     def lose_shells(self) -> None:
         """All shells are gone at once, with what ran in them; their clients get 2150858843."""
@@ -108,17 +142,13 @@ class Faults:
 
     def reset_in_response(self, n: int = 1) -> None:
         """Break the ``n``-th response from now in the middle: its request has been carried out, unseen."""
-        if n < 1:
-            raise ValueError("the next response is number 1")
         with self._lock:
-            self._responses_left = n
+            self._responses_left = as_number("n", n, 1)
 
     def reset_request(self, n: int = 1) -> None:
         """Reset the connection of the ``n``-th request from now instead of answering: it is not carried out."""
-        if n < 1:
-            raise ValueError("the next request is number 1")
         with self._lock:
-            self._requests_left = n
+            self._requests_left = as_number("n", n, 1)
 
     def clear(self) -> None:
         """Nothing goes wrong any more; what has happened stays counted."""
@@ -127,7 +157,7 @@ class Faults:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often each fault has happened, by the name of its method."""
+        """How often each fault has happened, by the name of its method; a state of the server, how often it was set."""
         with self._lock:
             return dict(self._counts)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pypsrp._utils import get_pwsh_script
 
@@ -29,7 +29,7 @@ from wsusfix.lab.accounts import Account, Accounts
 from wsusfix.lab.approvals import CATALOGUES, Update, UpdateService
 from wsusfix.lab.database import Backup, Database
 from wsusfix.lab.engine import Engine, EngineError, EnginePlugin
-from wsusfix.lab.faults import Faults
+from wsusfix.lab.faults import Faults, as_number, as_seconds
 from wsusfix.lab.filesystem import (
     ADMINISTRATORS,
     AUTHENTICATED_USERS,
@@ -181,54 +181,62 @@ class HostFaults(Faults):
         super().__init__()
         self._machine = machine
         self._restart = restart
-        self._at_phase: dict[JobPhase, tuple[str, Callable[[Process], object]]] = {}
+        self._at_phase: dict[JobPhase, list[tuple[str, Callable[[Process], object]]]] = {}
         self._free: int | None = None
 
     def kill_job(self, *, phase: JobPhase | str) -> None:
         """End the job's process when it has written down *phase*; what it started runs on."""
-        self._at_phase[JobPhase(phase)] = ("kill_job", lambda process: self._machine.processes.end(process))
+        self._when_written(phase, "kill_job", lambda process: self._machine.processes.end(process))
 
     def reboot_during(self, *, phase: JobPhase | str, seconds: float = _RESTART_SECONDS) -> None:
         """Restart the server when the job has written down *phase*."""
-        self._at_phase[JobPhase(phase)] = ("reboot_during", lambda process: self._restart(seconds))
+        as_seconds(seconds)
+        self._when_written(phase, "reboot_during", lambda process: self._restart(seconds))
 
     def swap_package(self, *, phase: JobPhase | str = JobPhase.STARTED) -> None:
         """Change the uploaded package when the job has written down *phase*; one that is held open cannot be."""
-        self._at_phase[JobPhase(phase)] = ("swap_package", lambda process: self._swap())
+        self._when_written(phase, "swap_package", lambda process: self._swap())
 
     def at_phase(self, happen: Callable[[], object], *, phase: JobPhase | str) -> None:
         """Let *happen* whatever it is when the job has written down *phase*; it is called in the job's own thread."""
-        self._at_phase[JobPhase(phase)] = ("at_phase", lambda process: happen())
+        self._when_written(phase, "at_phase", lambda process: happen())
 
     def task_never_starts(self) -> None:
         """Accept the order to run a task, and do not carry it out; see :meth:`task_starts_after_all`."""
         self._machine.tasks_start = False
+        self.note("task_never_starts")
 
     def task_starts_after_all(self) -> None:
         """Carry out now, late, every order to run a task that was accepted since :meth:`task_never_starts`."""
         self._machine.tasks_start = True
         self._machine.start_ordered()
+        self.note("task_starts_after_all")
 
     def task_scheduler_stopped(self) -> None:
         """Let the service be stopped that keeps tasks."""
         self._machine.scheduler.running = False
+        self.note("task_scheduler_stopped")
 
     def clock_jumps(self, *, seconds: float) -> None:
         """Set the server's clock forward, or back; processes keep the time at which they were created."""
-        self._machine.clock_offset += seconds
+        self._machine.clock_offset += as_seconds(seconds, back=True)
         self._machine.boot_time += seconds
+        self.note("clock_jumps")
 
     def task_starts_late(self, *, seconds: float) -> None:
         """Let so long pass between the order to run a task and its beginning."""
-        self._machine.task_delay = seconds
+        self._machine.task_delay = as_seconds(seconds)
+        self.note("task_starts_late")
 
     def installer_hangs(self) -> None:
         """Let every installer stand still, as before a dialog that nobody sees; :meth:`clear` answers the dialog."""
         self._machine.installer_hangs = True
+        self.note("installer_hangs")
 
     def installer_busy(self) -> None:
         """Let somebody else's installation run."""
         self._machine.foreign_installer = True
+        self.note("installer_busy")
 
     def backup_fails(self, how: str = "refused") -> None:
         """Let the next backups of the database fail.
@@ -243,28 +251,39 @@ class HostFaults(Faults):
             raise ValueError(f"a backup is refused, damaged or unreachable, not {how!r}")
         if self._machine.database is not None:
             self._machine.database.fails = how
+        self.note("backup_fails")
 
     def service_stuck(self, name: str) -> None:
         """Let a service neither start nor stop."""
         self._machine.stuck_services.add(name)
+        self.note("service_stuck")
 
     def restart_refused(self) -> None:
         """Let Windows refuse every order to restart."""
         self._machine.restarts = False
+        self.note("restart_refused")
 
     def disk_full(self, *, free: int = 0) -> None:
         """Leave only so many bytes free on the system drive."""
+        as_number("free", free)
         drive = self._machine.files.drive("C:\\")
         self._free = drive.free if self._free is None else self._free
         drive.free = free
+        self.note("disk_full")
 
     def signature(self, status: packages.Signature) -> None:
-        """Find every signature ``"valid"``, ``"invalid"`` or ``"unverifiable"``."""
-        self._machine.signature = status
+        """Find every signature ``"valid"``, ``"invalid"`` or ``"unverifiable"``.
+
+        Raises:
+            ValueError: *status* is none of these.
+        """
+        self._machine.signature = _one_of("signature", status, get_args(packages.Signature))
+        self.note("signature")
 
     def signature_stalls(self) -> None:
         """Let whoever checks a signature wait for a revocation list until they give up."""
         self._machine.signature_stalls = True
+        self.note("signature_stalls")
 
     def precreate_staging(self, *, owner: str = _SOMEBODY, how: str = "owner") -> None:
         """Let somebody have made the staging folder before.
@@ -288,6 +307,7 @@ class HostFaults(Faults):
             files.make_folder(path, by_owner if how == "owner" else Security(ADMINISTRATORS, wide, wide))
         else:
             raise ValueError(f"a staging folder is wrong by owner, acl, reparse or file, not by {how!r}")
+        self.note("precreate_staging")
 
     def clear(self) -> None:
         """Nothing goes wrong any more; what has happened stays."""
@@ -308,10 +328,13 @@ class HostFaults(Faults):
 
     def phase_written(self, process: Process, phase: JobPhase) -> None:
         """Let happen what is to happen now that *process* has written down *phase*."""
-        name, happen = self._at_phase.pop(phase, ("", None))
-        if happen is not None:
+        for name, happen in self._at_phase.pop(phase, ()):
             self.note(name)
             happen(process)
+
+    def _when_written(self, phase: JobPhase | str, name: str, happen: Callable[[Process], object]) -> None:
+        """Keep it for the phase, after what is to happen there already."""
+        self._at_phase.setdefault(JobPhase(phase), []).append((name, happen))
 
     def _swap(self) -> None:
         files = self._machine.files

@@ -31,7 +31,7 @@ from wsusfix.errors import (
 )
 from wsusfix.events import Note, Observer, UploadProgress
 from wsusfix.options import Timeouts
-from wsusfix.present import Presentable
+from wsusfix.present import Presentable, printable
 from wsusfix.remote.refusals import raise_refusal
 from wsusfix.scripts.contracts import STAGING_NAME, Refusal
 
@@ -59,6 +59,7 @@ _TICK: Final = 0.5
 _LOOK_AGAIN: Final = frozenset({Refusal.NOT_STAGED, Refusal.SHORT_SEGMENT, Refusal.MISSING_SEGMENT})
 #: What costs a lane its connection, or its place in the shell, but not the others theirs.
 _LOST: Final = (NotReachedError, DeadlineError)
+_CHANGED_HINT: Final = "run again when nobody writes to it"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -161,7 +162,7 @@ def upload(
                 patience.wait(refusal)
                 continue
             # The server has thrown everything away. If it was the file here that changed, another try is no use.
-            _check(path, sha256)
+            _check(session.host, path, sha256)
             on_event(Note(session.host, "upload", f"{refusal.message}; sending all of it once more"))
             again, patience = True, _Patience(timeouts.upload, session.lanes)
         else:
@@ -338,7 +339,7 @@ class _Sending:
                 },
                 phase="upload",
                 within=self._timeouts.upload,
-                chunks=lambda: _chunks(self._path, stretch, taken),
+                chunks=lambda: _chunks(lane.host, self._path, stretch, taken),
             )
         except _LOST:
             whole = told // _SEGMENT * _SEGMENT
@@ -378,10 +379,13 @@ class _Progress:
         self._tell(UploadProgress(self._host, self._name, self._sent, self._total, self.resumed, rate))
 
 
-def _chunks(path: str, stretch: _Stretch, taken: Callable[[int], None]) -> Iterator[bytes]:
+def _chunks(host: str, path: str, stretch: _Stretch, taken: Callable[[int], None]) -> Iterator[bytes]:
     """Read the stretch in pieces that fill one message each.
 
     Args:
+        host: for errors.
+        path: the file here.
+        stretch: of it.
         taken: is told of every piece that the server has taken. Whoever sends reads one piece ahead: when it asks for
             the next one, the last one is still to be sent, and the one before that was taken.
     """
@@ -394,15 +398,26 @@ def _chunks(path: str, stretch: _Stretch, taken: Callable[[int], None]) -> Itera
                     taken(before)
                 chunk = file.read(min(_CHUNK, left))
                 if not chunk:
-                    raise PackageError("the file became shorter while it was uploaded", phase="upload")
+                    raise PackageError(
+                        "the file became shorter while it was uploaded", host=host, phase="upload", hint=_CHANGED_HINT
+                    )
                 before, last = last, len(chunk)
                 left -= last
                 yield chunk
     except OSError as error:
-        raise PackageError(f"{path} can no longer be read: {error.strerror}", phase="upload") from error
+        raise _unreadable(host, path, error) from error
 
 
-def _check(path: str, sha256: str) -> None:
+def _unreadable(host: str, path: str, error: OSError) -> PackageError:
+    return PackageError(
+        f"{printable(path, 260)} can no longer be read: {error.strerror or type(error).__name__}",
+        host=host,
+        phase="upload",
+        hint="is it still there, and the drive or share it is on? then run again: what came through is kept",
+    )
+
+
+def _check(host: str, path: str, sha256: str) -> None:
     """Look whether the file here is still the one that was hashed before.
 
     Raises:
@@ -414,8 +429,6 @@ def _check(path: str, sha256: str) -> None:
             while piece := file.read(1 << 20):
                 digest.update(piece)
     except OSError as error:
-        raise PackageError(f"{path} can no longer be read: {error.strerror}", phase="upload") from error
+        raise _unreadable(host, path, error) from error
     if digest.hexdigest() != sha256:
-        raise PackageError(
-            "the file changed while it was uploaded", phase="upload", hint="run again when nobody writes to it"
-        )
+        raise PackageError("the file changed while it was uploaded", host=host, phase="upload", hint=_CHANGED_HINT)
