@@ -271,19 +271,49 @@ class ExitCode:
     advice: str
 
 
+#: Exit codes that the program or the lab goes by (Windows Installer error codes).
+EXIT_INSTALLED: Final = 0
+EXIT_FATAL: Final = 1603
+EXIT_BUSY: Final = 1618
+EXIT_PACKAGE_NOT_OPENED: Final = 1619
+EXIT_BAD_PACKAGE: Final = 1620
+EXIT_WRONG_PLATFORM: Final = 1633
+EXIT_PATCH_NOT_OPENED: Final = 1635
+EXIT_BAD_PATCH: Final = 1636
+EXIT_BAD_COMMAND_LINE: Final = 1639
+EXIT_RESTART_BEGUN: Final = 1641
+EXIT_NO_TARGET: Final = 1642
+EXIT_RESTART_NEEDED: Final = 3010
+
 _CODES: Final = (
-    ExitCode(0, ExitMeaning.INSTALLED, "installed", ""),
-    ExitCode(3010, ExitMeaning.RESTART_NEEDED, "installed, a restart is needed", "restart the server, then verify"),
+    ExitCode(EXIT_INSTALLED, ExitMeaning.INSTALLED, "installed", ""),
+    ExitCode(
+        EXIT_RESTART_NEEDED,
+        ExitMeaning.RESTART_NEEDED,
+        "installed, a restart is needed",
+        "restart the server, then verify",
+    ),
     ExitCode(5202, ExitMeaning.RESTART_NEEDED, "installed, a restart is needed", "restart the server, then verify"),
-    ExitCode(1641, ExitMeaning.RESTART_BEGUN, "installed, the restart has begun", "wait for the server, then verify"),
-    ExitCode(1618, ExitMeaning.BUSY, "another installation was running all the time", "let it end, then run again"),
+    ExitCode(
+        EXIT_RESTART_BEGUN,
+        ExitMeaning.RESTART_BEGUN,
+        "installed, the restart has begun",
+        "wait for the server, then verify",
+    ),
+    ExitCode(
+        EXIT_BUSY, ExitMeaning.BUSY, "another installation was running all the time", "let it end, then run again"
+    ),
     ExitCode(1602, ExitMeaning.CANCELLED, "the installer was cancelled", "look at its log, then run again"),
-    ExitCode(1603, ExitMeaning.FATAL, "a fatal error in the installer", "look at the end of its log"),
+    ExitCode(EXIT_FATAL, ExitMeaning.FATAL, "a fatal error in the installer", "look at the end of its log"),
     ExitCode(1612, ExitMeaning.BAD_PACKAGE, "the installation source is not available", "use the original package"),
-    ExitCode(1619, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"),
-    ExitCode(1620, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"),
-    ExitCode(1635, ExitMeaning.BAD_PACKAGE, "the patch could not be opened", "use the original package"),
-    ExitCode(1636, ExitMeaning.BAD_PACKAGE, "the patch is not valid", "use the original package"),
+    ExitCode(
+        EXIT_PACKAGE_NOT_OPENED, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"
+    ),
+    ExitCode(EXIT_BAD_PACKAGE, ExitMeaning.BAD_PACKAGE, "the package could not be opened", "use the original package"),
+    ExitCode(
+        EXIT_PATCH_NOT_OPENED, ExitMeaning.BAD_PACKAGE, "the patch could not be opened", "use the original package"
+    ),
+    ExitCode(EXIT_BAD_PATCH, ExitMeaning.BAD_PACKAGE, "the patch is not valid", "use the original package"),
     ExitCode(
         1625,
         ExitMeaning.FORBIDDEN,
@@ -296,9 +326,16 @@ _CODES: Final = (
         "the patch is forbidden by system policy",
         "allow patches in Windows Installer policy",
     ),
-    ExitCode(1633, ExitMeaning.WRONG_PLATFORM, "the package is for another processor", "use the right architecture"),
+    ExitCode(
+        EXIT_WRONG_PLATFORM,
+        ExitMeaning.WRONG_PLATFORM,
+        "the package is for another processor",
+        "use the right architecture",
+    ),
     ExitCode(1638, ExitMeaning.OTHER_VERSION, "another version is installed already", "diagnose again"),
-    ExitCode(1642, ExitMeaning.NO_TARGET, "what the patch mends is not there", "only WSUS 3.0 SP1 can be patched"),
+    ExitCode(
+        EXIT_NO_TARGET, ExitMeaning.NO_TARGET, "what the patch mends is not there", "only WSUS 3.0 SP1 can be patched"
+    ),
     # WSUS setup's own (WSUS 3.0 deployment guide, "Setup Return Codes"); what to do is our word.
     ExitCode(
         5200,

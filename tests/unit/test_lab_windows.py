@@ -113,6 +113,7 @@ def job_parameters(path: str, package: Path, **changed: Any) -> dict[str, Any]:
         "arguments": advisory.EXE_ARGUMENTS,
         "dll": DLL,
         "required_version": str(advisory.FIXED_DLL),
+        "busy_exit_code": str(advisory.EXIT_BUSY),
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
         "roots": list(advisory.MICROSOFT_ROOTS),

@@ -190,6 +190,7 @@ def test_a_package_is_uploaded_and_installed_while_nobody_is_connected(lab: Lab)
                 "arguments": advisory.EXE_ARGUMENTS,
                 "dll": dll,
                 "required_version": str(advisory.FIXED_DLL),
+                "busy_exit_code": str(advisory.EXIT_BUSY),
                 "rename_key": advisory.RENAME_KEY,
                 "rename_value": advisory.RENAME_VALUE,
                 "roots": list(advisory.MICROSOFT_ROOTS),

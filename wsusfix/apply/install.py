@@ -45,6 +45,7 @@ class InstallWork(Work[InstallUpdate]):
             **self.site.package_parameters(before, step.package, step.command, step.accept_unverifiable_signature),
             "dll": before.wsus.dll_path,
             "required_version": str(advisory.FIXED_DLL),
+            "busy_exit_code": str(advisory.EXIT_BUSY),
             "rename_key": advisory.RENAME_KEY,
             "rename_value": advisory.RENAME_VALUE,
         }

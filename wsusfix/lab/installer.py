@@ -30,19 +30,6 @@ _PATCH: Final = frozenset({"/p", "/update", "-p"})
 _PRODUCT: Final = frozenset({"/i", "/package", "-i"})
 _NO_RESTART: Final = frozenset({"/norestart", "reboot=reallysuppress"})
 
-# Exit codes of Windows Installer (Windows Installer error codes).
-_BAD_COMMAND_LINE: Final = 1639
-_SUCCESS: Final = 0
-_BUSY: Final = 1618
-_FATAL: Final = 1603
-_WRONG_PLATFORM: Final = 1633
-_NO_TARGET: Final = 1642
-_RESTART_NEEDED: Final = 3010
-_RESTART_BEGUN: Final = 1641
-_NO_PRODUCT_FILE: Final = 1619
-_NO_PATCH_FILE: Final = 1635
-_BAD_PRODUCT: Final = 1620
-_BAD_PATCH: Final = 1636
 #: From the end of an installer that restarts the server to the restart, in seconds.
 _RESTART_DELAY: Final = 0.2
 
@@ -129,12 +116,12 @@ class Installer:
 
     def _install(self, machine: Machine, process: Process, order: _Order, data: bytes | None, arguments: str) -> int:
         if not order.package:
-            return _BAD_COMMAND_LINE
+            return advisory.EXIT_BAD_COMMAND_LINE
         control = packages.read_control(data or b"")
         if data is None or control is None or control.kind != order.kind:
             return _unreadable(order, data)
         if not machine.claim_installer(process):
-            return _BUSY
+            return advisory.EXIT_BUSY
         if machine.installer_hangs or not order.quiet:
             # A dialog in a session without a screen: nobody answers it, unless the fault is cleared.
             process.stand_still()
@@ -144,29 +131,29 @@ class Installer:
         try:
             machine.files.create(unpacked, data)
         except WindowsError_:
-            return _FATAL
+            return advisory.EXIT_FATAL
         seconds = machine.install_seconds if control.seconds is None else control.seconds
         if control.setup:
             return setup.run(machine, self._wsus, process, control, arguments, seconds)
         process.pause(seconds)
         machine.files.remove_file(unpacked)
         if control.arch != machine.architecture:
-            return _WRONG_PLATFORM
+            return advisory.EXIT_WRONG_PLATFORM
         if not self._wsus.takes_update:
-            return _NO_TARGET
+            return advisory.EXIT_NO_TARGET
         if machine.system.elevates and not process.token.system:
-            return _FATAL
+            return advisory.EXIT_FATAL
         return self._change(machine, control.exit_code, restarts=order.kind != "exe" and not order.no_restart)
 
     def _change(self, machine: Machine, code: int, *, restarts: bool) -> int:
-        if code == _SUCCESS:
+        if code == advisory.EXIT_INSTALLED:
             self._wsus.install_update()
             return code
-        if code == _RESTART_NEEDED and restarts:
-            code = _RESTART_BEGUN
+        if code == advisory.EXIT_RESTART_NEEDED and restarts:
+            code = advisory.EXIT_RESTART_BEGUN
         if advisory.exit_code(code).meaning in (ExitMeaning.RESTART_NEEDED, ExitMeaning.RESTART_BEGUN):
             self._wsus.install_update_at_restart()
-        if code == _RESTART_BEGUN:
+        if code == advisory.EXIT_RESTART_BEGUN:
             _restart(machine)
         return code
 
@@ -231,8 +218,8 @@ def _check_runnable(program: str, data: bytes | None) -> None:
 def _unreadable(order: _Order, data: bytes | None) -> int:
     """Return the exit code with which Windows Installer refuses a file that is missing or of another kind."""
     if order.kind == "msp":
-        return _NO_PATCH_FILE if data is None else _BAD_PATCH
-    return _NO_PRODUCT_FILE if data is None else _BAD_PRODUCT
+        return advisory.EXIT_PATCH_NOT_OPENED if data is None else advisory.EXIT_BAD_PATCH
+    return advisory.EXIT_PACKAGE_NOT_OPENED if data is None else advisory.EXIT_BAD_PACKAGE
 
 
 def _restart(machine: Machine) -> None:

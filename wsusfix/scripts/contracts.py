@@ -441,7 +441,7 @@ _PACKAGE_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
         "roots": list,  # thumbprints of root certificates that may stand behind the signature
         "accept_unverifiable": bool,
         "signature_seconds": int,
-        "busy_seconds": int,  # how long to wait for another installation (before it, and on 1618)
+        "busy_seconds": int,  # how long to wait for another installation (before it, and where one was quicker)
         "still_seconds": int,  # a child that used no processor for so long is told as standing still
     }
 )
@@ -513,6 +513,7 @@ INSTALL_UPDATE: Final = Contract(
         **_PACKAGE_PARAMETERS,
         **_RENAME_PARAMETERS,
         "required_version": str,
+        "busy_exit_code": str,  # of an installer that found another one at work: it is run again
     },
     states={
         JobPhase.STARTED: ("account_sid",),

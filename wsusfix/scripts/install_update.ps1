@@ -31,8 +31,8 @@ function Install-Checked {
             $Result.reason = $reason
             return
         }
-        # 1618: another installation was quicker.
-        if ($Result.exit_code -cne '1618') {
+        # Unless another installation was quicker.
+        if ($Result.exit_code -cne $Parameters.busy_exit_code) {
             break
         }
         if ($turn.waited -ge $Parameters.busy_seconds) {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from packaging.version import Version
 
 from wsusfix.lab.behaviours.shared import Parameters, add_state
@@ -25,9 +23,6 @@ from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts.contracts import JobPhase, JobReason
 
 __all__ = ["install_update"]
-
-#: Exit code of an installer that found another one at work (Windows Installer error codes).
-_ANOTHER_INSTALLATION: Final = "1618"
 
 
 def install_update(windows: SimulatedWindows, folder: str) -> None:
@@ -83,7 +78,7 @@ def _run(windows: SimulatedWindows, folder: str, parameters: Parameters, checked
         if reason is not None:
             result["reason"] = reason.value
             return
-        if result["exit_code"] != _ANOTHER_INSTALLATION:
+        if result["exit_code"] != parameters["busy_exit_code"]:
             break
         if turn.waited >= parameters["busy_seconds"]:
             result["reason"] = JobReason.INSTALLER_BUSY.value
