@@ -260,6 +260,7 @@ ENVELOPES: dict[str, Callable[[bytes], Reply]] = {
         + ("<!DOCTYPE l>" + answer_to(envelope, stream("")).decode()).encode("cp037"),
     ),
     "deep": told("<a>" * 40_000 + "</a>" * 40_000),
+    "deep, but small": told("<a>" * 150 + "</a>" * 150),
     "deep and open": told("<a>" * 150_000),
     "wide": told("<a/>" * 200_000),
     "a million bytes": told("x" * 900_000),
@@ -277,7 +278,24 @@ ENVELOPES: dict[str, Callable[[bytes], Reply]] = {
     "fault with letters": lambda _: Reply(500, fault("²", "x" * 100_000)),
     "fault with many digits": lambda _: Reply(500, fault("9" * 4400)),
     "fault with a document type": lambda _: Reply(500, LAUGHS.encode() + fault(5, "&j;")),
+    "fault with a harmless document type": lambda _: Reply(
+        500, b'<!DOCTYPE l [<!ENTITY j "words">]>' + fault(5, "&j;")
+    ),
     "status without a fault": lambda _: Reply(500, b"<html/>"),
+}
+
+
+#: Who noticed it, where more than one would in the end: what comes later has more to lose.
+NOTICED: dict[str, str] = {
+    "billion laughs": "document type",
+    "external entity": "document type",
+    "document type": "document type",
+    "deep": "nests or goes on without end",
+    "deep, but small": "nests or goes on without end",
+    "deep and open": "nests or goes on without end",
+    "wide": "nests or goes on without end",
+    "fault with a document type": "HTTP 500",
+    "fault with a harmless document type": "HTTP 500",
 }
 
 
@@ -290,6 +308,7 @@ def test_an_envelope_that_is_none_is_told_and_the_session_goes_on_afterwards(nam
         with pytest.raises(ProtocolError) as caught:
             ask(asking, within=2)
         assert time.monotonic() - began < 1.9, "it was noticed by the deadline only"
+        assert NOTICED.get(name, "") in caught.value.message
         harmless(caught.value)
         straight(endpoint)
         assert ask(asking)["status"] == "none"
@@ -496,6 +515,7 @@ MESSAGES: dict[str, Callable[[bytes], Reply]] = {
     "billion laughs": saying(fragment(message(OUTPUT, LAUGHS + "<S>&j;</S>"))),
     "billion laughs in a state": saying(fragment(message(STATE, LAUGHS + "<S>&j;</S>"))),
     "deep": saying(fragment(message(OUTPUT, table("<En>" * 5000 + "</En>" * 5000)))),
+    "deep, but small": saying(fragment(message(OUTPUT, table("<En>" * 150 + "</En>" * 150)))),
     "deep objects": saying(
         fragment(
             message(
@@ -543,6 +563,15 @@ def _keys() -> Iterator[bytes]:
 
 
 KEYS: Iterator[bytes] = iter(())
+#: As above: pypsrp would notice some of them, too, after it has built what they ask for.
+NOTICED_INSIDE: dict[str, str] = {
+    "billion laughs": "document type",
+    "billion laughs in a state": "document type",
+    "deep": "nests or goes on without end",
+    "deep, but small": "nests or goes on without end",
+    "deep objects": "nests or goes on without end",
+    "wide": "nests or goes on without end",
+}
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -560,6 +589,7 @@ def test_a_message_that_is_none_is_told_and_the_session_goes_on_afterwards(
             with pytest.raises((ProtocolError, errors.UnavailableError)) as caught:
                 ask(asking, within=20)
         assert time.monotonic() - began < 19, "it was noticed by the deadline only"
+        assert NOTICED_INSIDE.get(name, "") in caught.value.message
         harmless(caught.value)
         assert not [str(one.message) for one in warned if one.category is not ResourceWarning]
         straight(endpoint)

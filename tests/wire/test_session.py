@@ -50,8 +50,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import urllib3.exceptions
 from pypsrp.negotiate import HTTPNegotiateAuth
+from pypsrp.powershell import PowerShell
 
 import wsusfix
 from tests.wire import certificates
@@ -426,6 +428,45 @@ def test_a_script_that_never_ends_is_given_up_with_its_shell() -> None:
         asking.close()
 
 
+def test_between_two_polls_the_deadline_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    poll = PowerShell.poll_invoke
+    with serving(Asked(poll_job=waits)) as endpoint, session(endpoint) as asking:
+
+        def polled_until_late(pipeline: Any, timeout: int) -> None:
+            poll(pipeline, timeout=timeout)
+            assert asking._wsman is not None
+            asking._wsman.begin(time.monotonic())
+
+        monkeypatch.setattr(PowerShell, "poll_invoke", polled_until_late)
+        with pytest.raises(errors.DeadlineError, match="no answer of script poll_job"):
+            ask(asking)
+
+
+def test_after_the_deadline_nothing_is_sent() -> None:
+    with serving() as endpoint, session(endpoint) as asking:
+        wsman = asking._wsman
+        assert wsman is not None
+        before = endpoint.request_count
+        wsman.begin(time.monotonic())
+        with pytest.raises(errors.DeadlineError, match="no answer within the time allowed"):
+            wsman.invoke("http://schemas.xmlsoap.org/ws/2004/09/transfer/Get", "http://example.org", None)
+        assert endpoint.request_count == before
+
+
+def test_a_try_that_was_cut_short_does_not_hide_what_it_was_made_for() -> None:
+    connections: list[socket.socket] = []
+
+    def refuses_once(connection: socket.socket) -> None:
+        connections.append(connection)
+        (answering("503 Service Unavailable") if len(connections) == 1 else silent)(connection)
+
+    with raw(refuses_once) as server:
+        with pytest.raises(errors.UnavailableError, match="503") as caught:
+            session(server, timeouts=Timeouts(operation=20)).open(within=1)
+        assert len(connections) == 2
+    assert isinstance(caught.value.__cause__, errors.DeadlineError)
+
+
 def test_outputs_without_end_are_given_up_at_once() -> None:
     def floods(call: ScriptCall, output: Output) -> None:
         while not call.stopped.is_set():
@@ -543,6 +584,9 @@ def test_an_address_that_is_silent_leaves_the_others_their_share() -> None:
         name.addresses += (endpoint.address,)
         with session(endpoint, host=name.name, timeouts=Timeouts(connect=1)) as asking:
             assert ask(asking)["status"] == "none"
+        began = time.monotonic()
+        with dial._connect(name.look_up(port), (), began + 2):
+            assert 0.9 < time.monotonic() - began < 1.8
 
 
 # --- trying again ---------------------------------------------------------------------------------------------------
@@ -1004,6 +1048,31 @@ def test_lanes_run_side_by_side_over_connections_of_their_own_and_close_them() -
     assert len({call.shell_id for call in asked.calls}) == 1
 
 
+def test_a_lane_that_was_cut_is_not_tried_again() -> None:
+    told: Told = []
+    begun = threading.Event()
+
+    def begins(call: ScriptCall, output: Output) -> None:
+        begun.set()
+        waits(call, output)
+
+    with serving(Asked(poll_job=begins)) as endpoint, session(endpoint) as asking:
+        lane = asking.lane(1)
+        lane._on_retry = telling(told)
+
+        def cut() -> None:
+            begun.wait(10)
+            lane.cut()
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        with pytest.raises(errors.BrokenConnectionError):
+            ask(lane, within=2)
+        cutter.join()
+        lane.close()
+    assert not told
+
+
 def test_a_lane_of_a_shell_that_is_gone_fails_and_opens_no_other() -> None:
     with serving(Asked(receive=received)) as endpoint, session(endpoint) as asking:
         lane = asking.lane(1)
@@ -1225,6 +1294,14 @@ def test_proxies_of_the_environment_are_not_used(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv(name, f"http://127.0.0.1:{dead}")
     with serving() as endpoint, session(endpoint) as asking:
         assert ask(asking)["status"] == "none"
+
+
+def test_the_environment_is_not_read_anew_for_every_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    with serving() as endpoint, session(endpoint) as asking:
+        monkeypatch.setattr(requests.utils, "should_bypass_proxies", lambda url, no_proxy: read.append(url))
+        assert ask(asking)["status"] == "none"
+    assert not read
 
 
 def test_a_proxy_that_is_asked_for_is_used() -> None:

@@ -24,7 +24,8 @@ from wsusfix.lab import Host, Lab
 from wsusfix.lab.http import Quotas
 from wsusfix.lab.packages import write_stand_in
 from wsusfix.options import Connection, Credentials
-from wsusfix.remote.session import Session
+from wsusfix.remote import upload as uploading
+from wsusfix.remote.session import Lane, Session
 from wsusfix.remote.upload import Upload, safe_name, upload
 
 CHUNK, SEGMENT = 85_000, 255_000
@@ -310,6 +311,18 @@ def test_nothing_that_gets_through_ends_in_the_fault_after_the_time_allowed(host
     assert parts(host) == []
 
 
+def test_a_refusal_that_another_look_does_not_explain_is_told_and_not_tried_for_ever() -> None:
+    patience = uploading._Patience(60.0, LANES)
+    refusal = wsusfix.ScriptError("it cannot be written")
+    patience.reached(1)
+    patience.wait(refusal)
+    patience.reached(2)  # somebody else brought something: it goes on
+    patience.wait(refusal)
+    with pytest.raises(wsusfix.ScriptError) as caught:
+        patience.reached(2)
+    assert caught.value is refusal
+
+
 # --- quotas ---------------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +342,29 @@ def test_a_shell_without_a_process_to_spare_is_waited_for_and_then_told(lab: Lab
     with session_with(host, upload=2.0) as session, pytest.raises(wsusfix.QuotaError) as caught:
         bring(session, a_file(tmp_path, 1_000))
     assert caught.value.retryable
+
+
+def test_after_a_quota_fault_fewer_lanes_are_tried_until_there_is_one(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploading, "_FIRST_PAUSE", 0.05)
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
+    tried: list[int] = []
+    with session_with(host, upload=3.0) as session:
+        lane = session.lane
+
+        def counted(number: int) -> Lane:
+            tried.append(number)
+            return lane(number)
+
+        monkeypatch.setattr(session, "lane", counted)
+        with pytest.raises(wsusfix.QuotaError):
+            bring(session, a_file(tmp_path))
+    # The lanes of an attempt are numbered from 1 on.
+    attempts = [tried[at - 1] for at in range(1, len(tried) + 1) if at == len(tried) or tried[at] == 1]
+    assert attempts[0] == LANES
+    assert attempts == sorted(attempts, reverse=True)
+    assert set(attempts) == {4, 2, 1}
 
 
 # --- whoever wants to stop ------------------------------------------------------------------------------------------
