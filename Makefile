@@ -38,8 +38,8 @@ lint: $(VENV)/.installed
 test: lint
 	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
 
-# The same suite and every cell of the table of faults, with every branch of wsusfix/ counted, in all its processes and
-# from before the plugin is loaded.
+# The same suite and every cell of the table of faults, with every line and branch of wsusfix/ counted, in all its
+# processes and from before the plugin is loaded.
 coverage: lint
 	$(BIN)/coverage erase
 	WSUSFIX_TABLE=all WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
@@ -53,7 +53,7 @@ soak: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-# Percent of the branches.
+# Percent of lines and branches together, as coverage adds them up.
 COVERAGE ?= 95
 
 test-all:

@@ -108,7 +108,8 @@ class Timeouts(Presentable):
         operation: for which the server may hold one WSMan request open; the client waits some seconds longer.
         script: for the answer of one ordinary script.
         opening: for opening the session, retries included (a server that has just started refuses for a while).
-        upload: without a byte of progress.
+        upload: without progress; a slow line that gets through at all is let go on, so there is no deadline for the
+            whole: at worst each message, of 85,000 bytes, takes so long.
         assemble: for joining and hashing an uploaded file on the server.
         start: for the scheduled task to begin.
         busy: for which a job waits for another installation, or for WSUS to end a synchronisation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,17 +15,26 @@ from wsusfix.lab.engine import ENGINE_VARIABLE, Engine, find_engine
 from wsusfix.scripts.contracts import CONTRACTS
 
 _HERE: Final = Path(__file__).parent
-_REASON: Final = f"no PowerShell at hand: put pwsh on the path, or name one by {ENGINE_VARIABLE}"
+
+
+def missing() -> str:
+    """Say why there is no engine; ``""`` where there is one."""
+    if find_engine() is not None:
+        return ""
+    named = os.environ.get(ENGINE_VARIABLE)
+    if named:
+        return f"{ENGINE_VARIABLE} names {named!r}, which is no program here"
+    return f"no PowerShell at hand: put pwsh on the path, or name one by {ENGINE_VARIABLE}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is in this folder, and skip it where there is no engine."""
-    absent = find_engine() is None
+    reason = missing()
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.pwsh)
-            if absent:
-                item.add_marker(pytest.mark.skip(reason=_REASON))
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

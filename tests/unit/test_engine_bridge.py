@@ -19,6 +19,7 @@ from pypsrp.powershell import PowerShell
 from pypsrp.shell import SignalCode
 
 from tests import powershell_gate as gate
+from tests.pwsh import conftest as tier
 from tests.unit import scripted_engine
 from tests.unit.test_lab_windows import Driver, called_functions, snake
 from tests.wire.test_lab import ask, errors_of, invoke, pool_of
@@ -281,3 +282,13 @@ def test_between_the_markers_of_a_swapped_script_stand_the_functions_for_the_eng
     original = compose(name).text
     assert (head, tail) == (original.partition(BEGIN_WINDOWS)[0], original.partition(END_WINDOWS)[2])
     assert not gate.parse(text).has_error
+
+
+def test_an_engine_whose_name_is_misspelt_is_not_told_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(engines.ENGINE_VARIABLE, raising=False)
+    assert "no PowerShell at hand" in tier.missing()
+    monkeypatch.setenv(engines.ENGINE_VARIABLE, "/nowhere/pwhs")
+    assert "'/nowhere/pwhs'" in tier.missing()
+    monkeypatch.setenv(engines.ENGINE_VARIABLE, sys.executable)
+    assert tier.missing() == ""

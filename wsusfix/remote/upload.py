@@ -122,7 +122,7 @@ def upload(
         sha256: of the whole file, lower-case hexadecimal; the server hashes what it got and compares.
         size: in bytes.
         reserve: free bytes the server's drive must keep besides the file.
-        timeouts: ``upload`` is how long nothing may get through.
+        timeouts: ``upload`` is how long nothing may get through; what gets through, however slowly, is let go on.
         on_event: is called in this thread.
 
     Raises:
@@ -192,7 +192,11 @@ def _stretches(segments: list[_Stretch], lanes: int) -> Iterator[_Stretch]:
 
 
 class _Patience:
-    """Decides whether a broken upload goes on: while bytes get through, and for some time when none do."""
+    """Decides whether a broken upload goes on: while bytes get through, and for some time when none do.
+
+    Not by tenacity, which knows errors and attempts: here what the server has decides, puts the deadline off, and says
+    how many lanes are next.
+    """
 
     def __init__(self, seconds: float, lanes: int) -> None:
         self.lanes = lanes
