@@ -173,6 +173,7 @@ def no_logs() -> dict[str, Scalar]:
         "clock": "2008-09-02T10:00:00Z",
         "utc_offset": 0,
         "places": TARGET + "LogFiles\\SoftwareDistribution.log",
+        "denied": "",
         "files": 0,
         "left_out": 0,
     }

@@ -555,6 +555,10 @@ CLIENT_HTTP_STATUS: Final = 200
 CLIENT_SOAP_FAULT: Final = 0x190
 SERVER_ERROR_CODE: Final = "InternalServerError"
 CLIENT_METHOD: Final = "ClientWebService/SyncUpdates"
+#: What stands in front of the fault, its code and the call's ID (same samples; around the first, words are translated).
+CLIENT_FAULT_LABEL: Final = "SOAP"
+CLIENT_CODE_LABEL: Final = "ErrorCode"
+CLIENT_ID_LABEL: Final = "ID:"
 #: The first line that an update agent writes when it starts; it gives the time zone as ``tz: -0600`` (Windows).
 CLIENT_LOG_HEADER: Final = "Logging initialized"
 #: How a client logs that it looks for updates, that it asks its server for them (advisory 954960, client sample; the
@@ -563,6 +567,14 @@ CLIENT_LOG_HEADER: Final = "Logging initialized"
 CLIENT_SEARCH: Final = "Agent: Finding updates"
 CLIENT_SYNC: Final = "PT: Synchronizing server updates"
 CLIENT_FOUND: Final = "Found"
+#: Around the first: ``** START **`` and ``** END **``, the latter behind ``Exit code = 0x...`` where it failed. Of the
+#: protocol's component ``PT`` every warning counts, and it names the server as ``Server URL = `` (as above).
+CLIENT_BEGINS: Final = "START"
+CLIENT_ENDS: Final = "END"
+CLIENT_EXIT_CODE: Final = "xit code"
+CLIENT_WARNING: Final = "WARNING"
+CLIENT_PROTOCOL: Final = "PT"
+CLIENT_URL: Final = "Server URL"
 #: The server's side: an exception of this type, from this method, through these two frames; then the line of the SOAP
 #: fault with the same ID that the client shows (advisory 954960, server sample). .NET's sentences are translated,
 #: names are not.

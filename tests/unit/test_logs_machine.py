@@ -13,7 +13,15 @@ from tests.log_generator import START, Call, call, client_call, client_header, s
 from wsusfix.diagnosis import Observed, diagnose
 from wsusfix.errors import AnswerError
 from wsusfix.logs import ClientFinding, FileKind, ServerFinding
-from wsusfix.logs.machine import MachineLogs, client_search, not_read, parse, server_search
+from wsusfix.logs.machine import (
+    MachineLogs,
+    client_search,
+    detection_search,
+    not_read,
+    parse,
+    parse_detections,
+    server_search,
+)
 from wsusfix.scripts.contracts import CONTRACTS
 
 CLOCK = START + timedelta(days=1)
@@ -42,13 +50,16 @@ def file(
     return {"file": "\n".join(map(str, about)), "edges": edges, "groups": "".join(groups)}
 
 
-def answer(*files: dict[str, str], places: str = PATH, left_out: int = 0, utc_offset: int = 0) -> dict[str, Any]:
+def answer(
+    *files: dict[str, str], places: str = PATH, denied: str = "", left_out: int = 0, utc_offset: int = 0
+) -> dict[str, Any]:
     """Return an answer of the script, as its contract lets it through."""
     told: dict[str, Any] = {
         "script": "search_logs",
         "clock": f"{CLOCK:%Y-%m-%dT%H:%M:%SZ}",
         "utc_offset": utc_offset,
         "places": places,
+        "denied": denied,
         "files": len(files),
         "left_out": left_out,
     }
@@ -147,7 +158,9 @@ def test_what_was_not_read_is_told_and_leaves_the_symptom_unknown(changed: dict[
 @pytest.mark.parametrize(
     ("logs", "said"),
     [
-        (server(places=f"{PATH}\nC:\\x.log: Access is denied."), "Access is denied."),
+        (server(denied="C:\\x.log: Access is denied."), "Access is denied."),
+        # Whatever a log is called, and whatever else was found and read.
+        (server(file(), denied="C:\\logs\\wsus.txt: Tilgang til banen ble avsl\u00e5tt."), "avsl\u00e5tt"),
         (server(), "no log was found"),
         (server(file(), left_out=3), "3 older files"),
         (not_read("wsus01", FileKind.SERVER, "script failed"), "script failed"),
@@ -234,29 +247,86 @@ def test_an_answer_that_is_odd_is_read_as_far_as_it_goes(groups: str) -> None:
 
 
 def test_what_a_machine_says_cannot_write_to_the_terminal() -> None:
-    logs = server(file("C:\\\x1b[2J\u202e.log", problem="\x1b[2Jbad"), places="C:\\x.log: \x1b[31m")
+    logs = server(file("C:\\\x1b[2J\u202e.log", problem="\x1b[2Jbad"), denied="C:\\x.log: \x1b[31m")
     assert all(line.isprintable() for line in str(logs).split("\n"))
 
 
-def test_the_pattern_finds_both_spellings_both_widths_and_the_header() -> None:
+def test_the_pattern_finds_both_spellings_every_width_and_the_header() -> None:
     for search, sought in (
         (client_search(60), ("0x8024400E", "0x8024400e", "InternalServerError")),
-        (server_search(60), ("Hashtable.Insert(", "InternalServerError")),
+        (server_search(60), ("System.Collections.Hashtable.Insert(", "InternalServerError")),
+        (detection_search(60), ("Agent: Finding updates", "Found 3 updates", "Exit code = 0x0", "WARNING: x")),
     ):
-        for wide, key in ((False, "pattern"), (True, "wide_pattern")):
-            # As PowerShell's own engine reads it, but for how a group is named.
-            pattern = re.compile(search[key].replace("(?<", "(?P<"))
+        # As PowerShell's own engine reads it, but for how a group is named.
+        pattern = re.compile(search["pattern"].replace("(?<", "(?P<"))
+        for encoding in ("latin-1", "utf-16-le", "utf-16-be"):
             for text in sought:
-                full = "System.Collections." + text if text.startswith("Hash") else text
-                there = full.encode("utf-16-le").decode("latin-1") if wide else full
-                assert pattern.search(f"before {there} behind") is not None, (key, text)
-            assert pattern.search("HashtableXInsert 0x8024400D InternalServer") is None
-            header = client_header(timedelta(hours=-6))
-            there = header.encode("utf-16-le").decode("latin-1") if wide else header
-            found = pattern.search(there)
+                there = f"before {text} behind".encode(encoding).decode("latin-1")
+                found = pattern.search(there)
+                assert found is not None, (encoding, text)
+                assert found["header"] is None
+            header = client_header(timedelta(hours=-6)).encode(encoding).decode("latin-1")
+            found = pattern.search(header)
             assert found is not None
             assert found["header"] is not None
             assert "tz: -0600" in found.group().replace("\0", "")
+        assert pattern.search("HashtableXInsert 0x8024400D InternalServer") is None
+
+
+LONG_STACK = "".join(
+    f"   ved Some.Names.Of.A.Provider{each}.Query(SqlConnection c, String s)\r\n" for each in range(60)
+)
+
+
+def test_a_fault_behind_a_stack_of_which_only_the_end_was_brought_back_is_none_of_ours() -> None:
+    # Were the cause ours, the first frame of the stack would have been found, and its exception brought back with it.
+    fault = failed(call(1).without("exception"))
+    for cut in (0, 5, 40, 3000, len(LONG_STACK) - 12):
+        logs = server(file(PATH, group(9000, LONG_STACK[cut:] + fault)))
+        assert logs.findings == (), cut
+        assert diagnose(facts(), logs).observed is Observed.NO
+    # What begins with the file may have lost its stack to an older one; and in front of another entry there is none.
+    assert [found.conclusive for found in server(file(PATH, group(0, LONG_STACK + fault))).findings] == [False]
+    other = LONG_STACK.replace("(", " ").replace(")", "") + healthy(START)
+    assert [found.conclusive for found in server(file(PATH, group(9000, other + fault))).findings] == [False]
+    both = server(file(PATH, group(9000, LONG_STACK + fault + failed(call(2)) + failed(call(3).without("exception")))))
+    assert [found.call_id for found in both.findings] == [call(2).call_id, call(3).call_id]
+
+
+def lines_of_search(count: int, *between: str, error: str = "") -> list[str]:
+    """A client's search for updates, with so many lines between its parts."""
+    lines = [
+        *("Agent\t** START **  Agent: Finding updates [CallerId = AutomaticUpdates]", *between),
+        "PT\t+++++++++++  PT: Synchronizing server updates  +++++++++++",
+        "PT\t  + ServiceId = {3DA21691}, Server URL = http://wsus01/ClientWebService/client.asmx",
+        *["Agent\t  * Added update {3DA21691-E39D-4DA6-8A4B-B43877BCB1B7}.101 to search result"] * count,
+        *[f"PT\tWARNING: SyncUpdates failure, error = {error}"] * bool(error),
+        *["DnldMgr\tnothing to see"] * count,
+        "Agent\t  * Found 12 updates and 51 categories in search; evaluated appl. rules of 683 out of 1146",
+        *["Misc\tnothing to see"] * count,
+        "Agent\t**  END  **  Agent: Finding updates [CallerId = AutomaticUpdates]",
+    ]
+    return [f"2008-06-16\t07:00:00:000\t 788\tee4\t{line}\r\n" for line in lines]
+
+
+@pytest.mark.parametrize(("error", "served"), [("", True), ("0x80244010", False)])
+def test_a_search_for_updates_is_followed_across_the_groups_of_a_file(error: str, served: bool) -> None:
+    lines = lines_of_search(400, error=error)
+    groups, at = [], 7000
+    for number, line in enumerate(lines, 1):
+        if re.search(detection_search(60)["pattern"].replace("(?<", "(?P<"), line):
+            groups.append(group(at - 9, "cut off\r\n" + line, number - 1, "tz: +0100"))
+        at += len(line)
+    told = file("C:\\WINDOWS\\WindowsUpdate.log", *groups)
+    (found,), why = parse_detections("pc01", answer(told))
+    assert (found.served, found.came_through, found.error, found.line) == (served, True, error or None, 1)
+    assert found.time is not None
+    assert found.time.utcoffset() == timedelta(hours=1)
+    assert why == ""
+    # Without its end it is not over, and of what was left out in the middle nothing is concluded.
+    (unfinished,), _ = parse_detections("pc01", answer(file(PATH, *groups[:-1])))
+    assert not unfinished.came_through
+    assert parse_detections("pc01", answer(file(PATH, *groups[:2], *groups[-2:], dropped=9)))[0] == ()
 
 
 def test_times_are_compared_in_utc_whatever_the_zones() -> None:

@@ -75,21 +75,23 @@ def test_a_survey_says_who_is_hit_by_which_server_and_since_when_and_loses_nobod
     assert "127.0.9.9: not reached: " in str(found)
 
 
-def test_a_survey_asks_no_more_at_once_than_it_may(lab: Lab) -> None:
+def test_a_survey_asks_as_many_at_once_as_it_may_and_no_more(lab: Lab) -> None:
     clients = [lab.add_client(f"pc{number}") for number in range(6)]
     hosts, how = reach(*clients)
     busiest = 0
     before = threading.active_count()
+    together = threading.Barrier(2)
 
     def count(_: object) -> None:
         nonlocal busiest
+        together.wait(30)  # passed by two that are asked at the same time, and by nobody alone
         names = [thread.name for thread in threading.enumerate()]
         busiest = max(busiest, sum(name.startswith("wsusfix-survey") for name in names))
 
     found = wsusfix.clients.survey(hosts, at_once=2, on_client=count, **how)
     assert len(found.clients) == 6
     assert not found.unreached
-    assert 1 <= busiest <= 2
+    assert busiest == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("wsusfix-survey")]
     assert threading.active_count() <= before + len(clients) * 4
 
@@ -193,6 +195,37 @@ def test_a_client_that_could_prove_nothing_is_not_asked(
         verified = server.verify(canary=found)
     assert verified.ok  # the DLL decides
     assert [check.ok for check in verified.checks if check.name.startswith("client ")] == [False]
+
+
+@pytest.mark.parametrize("encoding", ["ansi", "utf-16"])
+def test_a_client_with_many_updates_to_tell_of_proves_no_less(lab: Lab, encoding: str) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host, encoding=encoding)
+    assert client.agent is not None
+    client.agent.pending = 700
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.HIT
+    host.wsus.install_update()
+    client.faults.clock_jumps(seconds=5)
+    found = canary(client, "wsus01")
+    assert found.ok, str(found)
+    assert client.agent.detect(datetime.fromtimestamp(client.machine.now(), timezone.utc)) is None
+
+
+def test_a_client_whose_agent_asks_another_server_than_its_policy_says_proves_nothing(lab: Lab) -> None:
+    lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    client = lab.add_client("pc01", server=lab.add_server("wsus02", wsus="3.0 SP1 KB954960"))
+    client.machine.registry.set(advisory.CLIENT_POLICY_KEY, **{advisory.CLIENT_SERVER_VALUE: "http://wsus01"})
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "it asked http://wsus02/" in found.why
+
+
+def test_a_client_without_an_update_agent_is_not_asked(lab: Lab) -> None:
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1 KB954960"))
+    del client.services[advisory.CLIENT_SERVICE]
+    found = canary(client, "wsus01")
+    assert (found.state, found.missing) == (wsusfix.CanaryState.UNKNOWN, ("it has no update agent",))
+    assert client.jobs == ()
 
 
 def test_a_client_without_a_server_of_its_own_is_not_asked(lab: Lab) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 import wsusfix
 from wsusfix import logs
-from wsusfix.advisory import SERVER_LOG_ROLLOVER
+from wsusfix.advisory import SERVER_LOG_ROLLOVER, SERVER_METHOD, SETUP_KEY
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.filesystem import ADMINISTRATORS, SYSTEM_SID, Security
 
+HEALTHY = b"2008-07-14 02:50:00.642 UTC\tInfo\tw3wp.1\tThreadEntry\tThreadHelper.ThreadStart\r\n" * 50
 ONLY_SYSTEM = Security(ADMINISTRATORS, frozenset({SYSTEM_SID}), frozenset({SYSTEM_SID}))
+
+
+def wide(text: bytes) -> bytes:
+    return text.decode("utf-8").encode("utf-16-le")
 
 
 def logs_of(host: Host) -> wsusfix.MachineLogs:
@@ -145,10 +152,11 @@ def test_what_travels_of_a_log_full_of_failed_calls_is_bounded_and_first_and_las
         client.detect()
     with wsusfix.connect(**host.connection) as server:
         server.facts()
-        sent = host.bytes_sent
+        sent, requests = host.bytes_sent, host.request_count
         found = server.logs()
+        assert host.bytes_sent - sent < 150_000
+        assert host.request_count - requests == 2
     assert (host.files.length(host.wsus.log_path) or 0) > 400_000
-    assert host.bytes_sent - sent < 350_000
     assert found.correlation.since == first
     assert found.correlation.until is not None
     assert datetime.now(timezone.utc) - found.correlation.until < timedelta(minutes=1)
@@ -167,6 +175,90 @@ def test_logs_that_may_not_be_read_leave_it_unknown_with_the_reason(lab: Lab) ->
     assert diagnosis.observed is wsusfix.Observed.UNKNOWN
     assert "avsl\u00e5tt" in diagnosis.observed_why
     assert diagnosis.verdict is wsusfix.Verdict.EXPOSED_SP1
+
+
+def test_a_place_that_may_not_be_read_leaves_it_unknown_whatever_the_log_there_is_called(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1", log_folder="C:\\logs")
+    lab.add_client("pc01", server=host)
+    folder = f"{host.wsus.target}LogFiles"
+    host.files.make_folders(folder)
+    host.files.create(f"{folder}\\SoftwareDistribution.log", HEALTHY)
+    host.files.move(host.wsus.log_path, "C:\\logs\\wsus.txt")
+    host.machine.registry.set(SETUP_KEY, LogFilePath="C:\\logs\\wsus.txt")
+    assert diagnosis_of(host).observed is wsusfix.Observed.YES
+    host.files.protect("C:\\logs", ONLY_SYSTEM)
+    diagnosis = diagnosis_of(host)
+    assert diagnosis.observed is wsusfix.Observed.UNKNOWN
+    assert "C:\\logs\\wsus.txt: Access to the path" in diagnosis.observed_why
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda failing: b"bro\0ken\r\n" + HEALTHY + failing,
+        lambda failing: b"\0" * 300 + b"\r\n" + HEALTHY + failing,
+        lambda failing: b"\xff\xfe" + wide(HEALTHY) + failing + HEALTHY,
+        lambda failing: HEALTHY + wide(failing) + HEALTHY,
+        lambda failing: HEALTHY + b"x" + wide(failing) + wide(HEALTHY),
+    ],
+    ids=["a zero", "zeros", "UTF-16 before", "UTF-16 in the middle", "UTF-16 askew"],
+)
+def test_a_zero_or_a_change_of_encoding_hides_no_failed_call(lab: Lab, damage: Callable[[bytes], bytes]) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    lab.add_client("pc01", server=host)
+    content = damage(host.files.read(host.wsus.log_path) or b"")
+    host.files.replace(host.wsus.log_path, content)
+    diagnosis = diagnosis_of(host)
+    assert diagnosis.observed is wsusfix.Observed.YES
+    whole = [found for found in logs.scan(io.BytesIO(content)) if found.conclusive]
+    assert diagnosis.logs is not None
+    assert [found.call_id for found in diagnosis.logs.findings] == [found.call_id for found in whole]
+    assert len(whole) == 2
+
+
+def test_another_fault_with_a_long_stack_is_not_taken_for_an_unclear_one(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    assert host.log is not None
+    time = datetime(2008, 7, 14, 2, 59, 57, tzinfo=timezone.utc)
+    frames = [f"Some.Names.Of.A.Provider{each}.Query(SqlConnection connection, String text)" for each in range(90)]
+    host.log.ordinary(time)
+    host.log.write(time, "Error", "w3wp.12", SERVER_METHOD, "System.Data.SqlClient.SqlException: Timeout.", *frames)
+    told = "ThrowException: actor = x, ID=33333333-b989-43fa-ac20-11f8ca65fa8c, ErrorCode=InternalServerError, Message="
+    host.log.write(time, "Warning", "w3wp.12", "SoapUtilities.CreateException", told)
+    assert list(logs.scan(io.BytesIO(host.files.read(host.wsus.log_path) or b""))) == []
+    assert diagnosis_of(host).observed is wsusfix.Observed.NO
+
+
+def test_times_are_those_of_the_header_in_front_of_a_call_inside_a_stretch_too(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host, utc_offset=120)
+    assert client.agent is not None
+    client.machine.utc_offset = 60  # winter
+    client.agent.start(datetime(2008, 10, 26, 1, 0, tzinfo=timezone.utc))
+    last = datetime(2008, 10, 26, 23, 0, tzinfo=timezone.utc)
+    for each in range(120):
+        client.agent._write(last, "AU", f"a line of another call {each}")
+    client.agent.detect(last)
+    with wsusfix.connect(**client.connection) as there:
+        found = there.client_log().findings
+    assert [each.time.utcoffset() for each in found if each.time] == [timedelta(hours=each) for each in (2, 2, 1)]
+    assert found[-1].time == last
+    content = client.files.read(client.agent.path) or b""
+    assert [each.time for each in found] == [each.time for each in logs.scan(io.BytesIO(content))]
+
+
+def test_the_newest_files_are_read_when_there_are_too_many(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    folder = folder_of(host)
+    for month in range(1, 12):
+        path = f"{folder}\\SoftwareDistribution.2008-{month:02d}.log"
+        host.files.create(path, HEALTHY)
+        host.files._find(path).written = 86400.0 * month  # type: ignore[union-attr]
+    found = logs_of(host)
+    names = [file.path.rpartition("\\")[2] for file in found.files]
+    newest = [f"SoftwareDistribution.2008-{month:02d}.log" for month in range(11, 4, -1)]
+    assert names == ["SoftwareDistribution.log", *newest]
+    assert found.unread == ("4 older files",)
 
 
 def test_without_a_log_it_is_unknown(lab: Lab) -> None:

@@ -139,6 +139,8 @@ class UpdateAgent:
             machine.files.append(self.path, b"\xff\xfe")
         #: Whether an Office 2003 product or component is installed: only then is the broken update asked for.
         self.office_2003 = True
+        #: How many updates a search finds; it tells each of them on a line.
+        self.pending = 0
         #: Whether the agent acts on what it is asked to do.
         self.works = True
         self._detections = 0
@@ -192,7 +194,8 @@ class UpdateAgent:
         self._write(
             own + _STEP,
             "Agent",
-            f"  * {advisory.CLIENT_FOUND} 0 updates and 51 categories in search; "
+            *(f"  * Added update {{{uuid.UUID(int=each)}}}.101 to search result" for each in range(self.pending)),
+            f"  * {advisory.CLIENT_FOUND} {self.pending} updates and 51 categories in search; "
             "evaluated appl. rules of 683 out of 1146 deployed entities",
         )
         self._end(own + _STEP, "")

@@ -26,7 +26,10 @@ _METHOD: Final = b"/" + advisory.CLIENT_METHOD.encode()
 _ERROR_CODE: Final = advisory.SERVER_ERROR_CODE.encode()
 _CALL: Final = advisory.CLIENT_METHOD.partition("/")[2].encode()
 #: What an entry must hold to be looked at any closer.
-_WORTH: Final = re.compile(b"|".join((_CODE, b"SOAP", b"ErrorCode", _SERVICE, b"ID:", b"tz:")))
+_FAULT_LABEL: Final = advisory.CLIENT_FAULT_LABEL.encode()
+_CODE_LABEL: Final = advisory.CLIENT_CODE_LABEL.encode()
+_ID_LABEL: Final = advisory.CLIENT_ID_LABEL.encode()
+_WORTH: Final = re.compile(b"|".join((_CODE, _FAULT_LABEL, _CODE_LABEL, _SERVICE, _ID_LABEL, b"tz:")))
 
 #: The parts of a group. An error that is followed by codes (", soap client error = 7, soap error code = 400, HTTP
 #: status code = 200") begins one; the same error without them is an echo of it further up in the agent. Each part is
@@ -35,10 +38,18 @@ _WORTH: Final = re.compile(b"|".join((_CODE, b"SOAP", b"ErrorCode", _SERVICE, b"
 _PARTS: Final = re.compile(
     _CODE
     + rb"(?P<error>[Ee])(?P<codes>(?:,\s{0,8}\D{1,60}?=\s{0,8}\d{1,6}){1,3})?"
-    + rb"|SOAP[^:]{0,40}:\s{0,8}0x(?P<soap>[0-9A-Fa-f]{6})"
-    + rb"|ErrorCode\s{0,8}:\s{0,8}(?P<code>[A-Za-z]\w{0,60})\s?\(\d{1,4}\)"
+    + b"|"
+    + _FAULT_LABEL
+    + rb"[^:]{0,40}:\s{0,8}0x(?P<soap>[0-9A-Fa-f]{6})"
+    + b"|"
+    + _CODE_LABEL
+    + rb"\s{0,8}:\s{0,8}(?P<code>[A-Za-z]\w{0,60})\s?\(\d{1,4}\)"
     + rb"|http(?P<method>s?://[^\s\"]{1,150}WebService/\w{1,60})(?=[\"'\x94\xbb]|\xe2\x80|\xc2\xbb|&quot;)"
-    + rb"|ID:(?<![A-Za-z]ID:)\s{0,8}\{?(?P<call_id>"
+    + b"|"
+    + _ID_LABEL
+    + rb"(?<![A-Za-z]"
+    + _ID_LABEL
+    + rb")\s{0,8}\{?(?P<call_id>"
     + GUID
     + rb")"
     + rb"|URL\s{0,8}=\s{0,8}(?P<url>https?://[^\n]{0,200}?\.asmx)"

@@ -16,20 +16,24 @@ from wsusfix.logs.entries import Entry, EntryReader, Of
 from wsusfix.logs.stamps import decoded, offset_of_header, zone_of
 from wsusfix.present import Presentable, printable, rows
 
-__all__ = ["Detection", "detections"]
+__all__ = ["Detection", "Detections", "detections"]
 
-_FRAME: Final = re.compile(rb"\*\*\s*(?P<which>START|END)\s*\*\*\s*" + re.escape(advisory.CLIENT_SEARCH.encode()))
-_SYNC: Final = re.escape(advisory.CLIENT_SYNC.encode())
+_FRAME: Final = re.compile(
+    rb"\*\*\s*(?:(?P<begins>%b)|%b)\s*\*\*\s*%b"
+    % tuple(re.escape(text.encode()) for text in (advisory.CLIENT_BEGINS, advisory.CLIENT_ENDS, advisory.CLIENT_SEARCH))
+)
+_SYNC: Final = advisory.CLIENT_SYNC.encode()
 _PART: Final = re.compile(
-    rb"(?P<sync>"
-    + _SYNC
-    + rb")|Server URL\s{0,8}=\s{0,8}(?P<url>https?://\S{1,200})|(?P<found>\b"
-    + re.escape(advisory.CLIENT_FOUND.encode())
-    + rb"\s\d{1,9}\s)"
+    rb"(?P<sync>%b)|%b\s{0,8}=\s{0,8}(?P<url>https?://\S{1,200})|(?P<found>\b%b\s\d{1,9}\s)"
+    % (re.escape(_SYNC), advisory.CLIENT_URL.encode(), advisory.CLIENT_FOUND.encode())
 )
 #: An error of the synchronisation, or the one with which the search ends; others on the way are nothing unusual.
-_ERROR: Final = re.compile(rb"(?:WARNING[^\n]{0,200}?|[Ee]xit code\s{0,4}=\s{0,4})(?P<error>0x8[0-9A-Fa-f]{7})")
-_ERRORS_OF: Final = (b"PT",)
+_EXIT_CODE: Final = advisory.CLIENT_EXIT_CODE.encode()
+_ERROR: Final = re.compile(
+    rb"(?:%b[^\n]{0,200}?|%b\s{0,4}=\s{0,4})(?P<error>0x8[0-9A-Fa-f]{7})"
+    % (advisory.CLIENT_WARNING.encode(), _EXIT_CODE)
+)
+_PROTOCOL: Final = advisory.CLIENT_PROTOCOL.encode()
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,38 +87,64 @@ class _Search:
         self.error: str | None = None
 
 
-def detections(data: bytes, name: str, utc_offset: timedelta | None = None) -> list[Detection]:
-    """Return the searches for updates in part of a client's log, in the order in which they ended.
+class Detections:
+    """Collects the searches for updates of a client's log, part by part: one may begin in this part and end in that.
+
+    Whoever leaves lines out must not leave out any by which a search is judged.
 
     Args:
-        data: lines of the log.
         name: what they are called by.
-        utc_offset: the client's, until a header says another.
     """
-    reader = EntryReader()
-    reader.begin(1)
-    done: list[Detection] = []
-    open_: dict[tuple[bytes, bytes], _Search] = {}
-    offset = utc_offset
-    for entry in _entries(reader, data):
-        if entry.of != Of.CLIENT or entry.head is None:
-            continue
-        text = entry.joined()
-        given = offset_of_header(text) if b"tz:" in text else None
-        offset = offset if given is None else given
-        key = entry.head["pid"], entry.head["tid"]
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._open: dict[tuple[bytes, bytes], _Search] = {}
+        self._done: list[Detection] = []
+
+    def take(self, data: bytes, line: int = 1, utc_offset: timedelta | None = None) -> None:
+        """Take the next part of the log.
+
+        Args:
+            data: lines of the log.
+            line: number of the first of them.
+            utc_offset: the client's, until a header says another.
+        """
+        reader = EntryReader()
+        reader.begin(line)
+        offset = utc_offset
+        for entry in _entries(reader, data):
+            if entry.of != Of.CLIENT or entry.head is None:
+                continue
+            text = entry.joined()
+            given = offset_of_header(text) if b"tz:" in text else None
+            offset = offset if given is None else given
+            self._take(entry, entry.head, text, offset)
+
+    def close(self) -> tuple[Detection, ...]:
+        """Return the searches in the order in which they ended, then those that did not."""
+        return (*self._done, *(_told(search, self._name, over=False) for search in self._open.values()))
+
+    def _take(self, entry: Entry, head: re.Match[bytes], text: bytes, offset: timedelta | None) -> None:
+        key = head["pid"], head["tid"]
         frame = _FRAME.search(text)
-        if (frame is not None and frame["which"] == b"START") or (key not in open_ and re.search(_SYNC, text)):
+        begins = frame is not None and frame["begins"] is not None
+        if begins or (key not in self._open and _SYNC in text):
             moment = entry.moment
-            open_[key] = _Search(entry.number, None if moment is None else moment.replace(tzinfo=zone_of(offset)))
-        search = open_.get(key)
+            self._open[key] = _Search(entry.number, None if moment is None else moment.replace(tzinfo=zone_of(offset)))
+        search = self._open.get(key)
         if search is None:
-            continue
-        _take(search, entry.head["component"], text)
-        if frame is not None and frame["which"] == b"END":
-            del open_[key]
-            done.append(_told(search, name, over=True))
-    return done + [_told(search, name, over=False) for search in open_.values()]
+            return
+        _judge(search, head["component"], text)
+        if frame is not None and not begins:
+            del self._open[key]
+            self._done.append(_told(search, self._name, over=True))
+
+
+def detections(data: bytes, name: str, utc_offset: timedelta | None = None) -> list[Detection]:
+    """Return the searches for updates in a client's log, or in one part of it; see :class:`Detections`."""
+    found = Detections(name)
+    found.take(data, utc_offset=utc_offset)
+    return list(found.close())
 
 
 def _entries(reader: EntryReader, data: bytes) -> Iterable[Entry]:
@@ -122,7 +152,7 @@ def _entries(reader: EntryReader, data: bytes) -> Iterable[Entry]:
     yield from reader.end()
 
 
-def _take(search: _Search, component: bytes, text: bytes) -> None:
+def _judge(search: _Search, component: bytes, text: bytes) -> None:
     for part in _PART.finditer(text):
         if part["sync"] is not None:
             search.synchronised = True
@@ -131,7 +161,7 @@ def _take(search: _Search, component: bytes, text: bytes) -> None:
         elif part["found"] is not None and search.synchronised:
             search.found = True
     error = _ERROR.search(text)
-    if error is not None and search.error is None and (component in _ERRORS_OF or b"xit code" in text):
+    if error is not None and search.error is None and (component == _PROTOCOL or _EXIT_CODE in text):
         search.error = decoded(error["error"])
 
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from wsusfix import advisory, errors
 from wsusfix.logs.correlate import Correlation, correlate
-from wsusfix.logs.detections import Detection, detections
-from wsusfix.logs.findings import FileKind, Finding, LogFile, LogProblem
+from wsusfix.logs.detections import Detection, Detections
+from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, LogProblem, ServerFinding
 from wsusfix.logs.reading import scan
 from wsusfix.logs.rollover import joined
-from wsusfix.logs.stamps import offset_of_header
+from wsusfix.logs.stamps import SERVER_LINE, offset_of_header
 from wsusfix.present import Presentable, bytes_text, counted, printable
 from wsusfix.scripts.contracts import Scalar
 
@@ -36,13 +36,19 @@ __all__ = [
 #: What is read of one machine's logs at most, in bytes: ten of the files that WSUS begins anew by size.
 MOST_BYTES: Final = 200_000_000
 MOST_FILES: Final = 8
-#: Groups that are brought back: some hundred kilobytes, whatever the logs are like.
+#: Groups that are brought back of each file, and characters of them in all: the answer travels in one message, whose
+#: size WinRM bounds, and on its way becomes about twice as long.
 MOST_GROUPS: Final = 24
+MOST_TEXT: Final = 60_000
 #: Of a log that is followed, so much of its end is read each time.
 _NEWEST: Final = 1_000_000
 #: Characters before and behind a hit that belong to its call, lines of other threads among them.
 _BEFORE: Final = 2048
 _AFTER: Final = 6144
+#: The same of a line that tells of a search for updates; its others are sought themselves.
+_LINE_BEFORE: Final = 512
+_LINE_AFTER: Final = 1024
+_MOST_LINES: Final = 48
 _BLOCK: Final = 256 * 1024
 #: Of the beginning and the end of each file so much is told, by which its kind and its reach are judged.
 _EDGE: Final = 480
@@ -52,7 +58,10 @@ _ERROR: Final = (*advisory.CLIENT_ERROR[:-1], "[Ee]")
 _FAULT: Final = tuple(advisory.SERVER_ERROR_CODE)
 _FRAME: Final = tuple("[.]" if char == "." else char for char in advisory.SERVER_FRAME_INSERT)
 _HEADER: Final = tuple(advisory.CLIENT_LOG_HEADER)
+_NUL: Final = r"\x00?"
 _GROUP: Final = re.compile(r"(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,9}) ([^\n]{0,400})\n")
+#: A frame, in whichever language: a word, and a method with its class.
+_STACK_LINE: Final = re.compile(rb"\s{1,8}\S{1,40}\s\S{0,200}\w\.+\w{1,80}(?:\[[^\]]{0,200}\])?\(")
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 #: What the script says of a file in place of Windows' own words.
 _PROBLEMS: Final = {
@@ -80,10 +89,29 @@ def client_search(seconds: int) -> dict[str, Any]:
 
 
 def detection_search(seconds: int) -> dict[str, Any]:
-    """Return the parameters of the search for the newest searches for updates in a client's log."""
-    sought = (tuple(advisory.CLIENT_SEARCH), tuple(advisory.CLIENT_SYNC))
-    search = {**_search(sought, seconds), "key": "", "folders": [], "name": advisory.CLIENT_LOG}
-    return {**search, "most_bytes": str(_NEWEST), "most_files": 1}
+    """Return the parameters of the search for the newest searches for updates in a client's log.
+
+    Every line by which a search is judged is sought itself, for hundreds of others may stand between two of them.
+    """
+    sought = (
+        advisory.CLIENT_SEARCH,
+        advisory.CLIENT_SYNC,
+        advisory.CLIENT_URL,
+        f"{advisory.CLIENT_FOUND} ",
+        advisory.CLIENT_EXIT_CODE,
+        advisory.CLIENT_WARNING,
+    )
+    return {
+        **_search(tuple(map(tuple, sought)), seconds),
+        "key": "",
+        "folders": [],
+        "name": advisory.CLIENT_LOG,
+        "before": _LINE_BEFORE,
+        "after": _LINE_AFTER,
+        "most_bytes": str(_NEWEST),
+        "most_files": 1,
+        "most_groups": _MOST_LINES,
+    }
 
 
 def _search(sought: tuple[tuple[str, ...], ...], seconds: int) -> dict[str, Any]:
@@ -91,8 +119,7 @@ def _search(sought: tuple[tuple[str, ...], ...], seconds: int) -> dict[str, Any]
         "path_value": advisory.LOG_PATH_VALUE,
         "target_value": advisory.TARGET_VALUE,
         "default_target": advisory.DEFAULT_TARGET,
-        "pattern": _pattern(sought, ""),
-        "wide_pattern": _pattern(sought, r"\x00"),
+        "pattern": _pattern(sought),
         "before": _BEFORE,
         "after": _AFTER,
         "block": _BLOCK,
@@ -100,14 +127,19 @@ def _search(sought: tuple[tuple[str, ...], ...], seconds: int) -> dict[str, Any]
         "most_bytes": str(MOST_BYTES),
         "most_files": MOST_FILES,
         "most_groups": MOST_GROUPS,
+        "most_text": MOST_TEXT,
         "seconds": seconds,
     }
 
 
-def _pattern(sought: tuple[tuple[str, ...], ...], between: str) -> str:
-    """Return a pattern as .NET and Python read it; *between* stands between the bytes of two characters."""
-    parts = [between.join(characters) for characters in sought]
-    return "|".join([*parts, f"(?<header>{between.join(_HEADER)})[^\\n]{{0,200}}"])
+def _pattern(sought: tuple[tuple[str, ...], ...]) -> str:
+    """Return a pattern as .NET and Python read it.
+
+    A character may have one byte or two, in every part of a file anew: a copy may be half the one and half the other,
+    and a zero that a crash left in a line says nothing of the rest.
+    """
+    parts = [_NUL.join(characters) for characters in sought]
+    return "|".join([*parts, f"(?<header>{_NUL.join(_HEADER)})[^\\n]{{0,200}}"])
 
 
 @dataclass(frozen=True, repr=False)
@@ -237,7 +269,7 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
         unread += missing
     whole = tuple(joined(found))
     places = [place for place in str(answer["places"]).split("\n") if place]
-    unread += [printable(place, 300) for place in places if ".log: " in place]
+    unread += [printable(place, 300) for place in str(answer["denied"]).split("\n") if place]
     if not files:
         unread.append("no log was found: " + printable(", ".join(places), 400))
     left_out = _number(host, "left_out", str(answer["left_out"]), 10_000)
@@ -260,17 +292,19 @@ def parse_detections(host: str, answer: Mapping[str, Scalar]) -> tuple[tuple[Det
     Raises:
         AnswerError: a value that no machine can have.
     """
-    found: list[Detection] = []
     if not _number(host, "files", str(answer["files"]), MOST_FILES):
-        return (), "there is no log"
-    path, _, header, trouble = _about(host, 0, answer)
+        return (), printable(str(answer["denied"]), 300) or "there is no log"
+    path, (_, _, dropped), header, trouble = _about(host, 0, answer)
     minutes = int(answer["utc_offset"])
     zone = timedelta(minutes=minutes) if abs(minutes) <= _LARGEST_OFFSET else None
-    for line, told, data in _groups(host, 0, str(answer.get("groups_0", ""))):
-        given = offset_of_header((told or header).encode("latin-1", "replace"))
-        each = detections(data, _shared(host, path), zone if given is None else given)
-        found += [replace(detection, line=detection.line + line - 1) for detection in each]
-    return tuple(found), _PROBLEMS.get(trouble, trouble)
+    pieces = _pieces(host, 0, str(answer.get("groups_0", "")))
+    # Of too many the oldest two are kept, too: what was left out behind them may have ended what they begin.
+    groups = _joined_pieces(pieces[2:] if dropped else pieces)
+    searches = Detections(_shared(host, path))
+    for group in groups:
+        given = offset_of_header((group.header or header).encode("latin-1", "replace"))
+        searches.take(*group.whole_lines(), zone if given is None else given)
+    return searches.close(), _PROBLEMS.get(trouble, trouble)
 
 
 def _about(host: str, number: int, answer: Mapping[str, Scalar]) -> tuple[str, tuple[int, int, int], str, str]:
@@ -290,14 +324,14 @@ def _file(
     name = _shared(host, path)
     zone = offset if side is FileKind.CLIENT else None
     findings: list[Finding] = []
-    for first_line, told, data in _groups(host, number, str(answer.get(f"groups_{number}", ""))):
-        given = offset_of_header(told.encode("latin-1", "replace"))
-        log = scan(io.BytesIO(data), name=name, utc_offset=zone if given is None else given)
-        findings += [
-            replace(finding, line=finding.line + first_line - 1)
-            for finding in log
-            if not isinstance(finding, LogProblem)
-        ]
+    for group in _joined_pieces(_pieces(host, number, str(answer.get(f"groups_{number}", "")))):
+        given = offset_of_header(group.header.encode("latin-1", "replace"))
+        log = scan(io.BytesIO(group.data), name=name, utc_offset=zone if given is None else given)
+        own = [each for each in log if not isinstance(each, LogProblem)]
+        if own and _is_bare_fault(own[0]) and group.start > start and _begins_in_stack(bytes(group.data)):
+            # The stack that it follows is of another cause: of ours the first frame is sought, and was brought back.
+            del own[0]
+        findings += [replace(finding, line=finding.line + group.line - 1) for finding in own]
     known = offset_of_header(header.encode("latin-1", "replace"))
     edges = scan(
         io.BytesIO(_bytes(str(answer.get(f"edges_{number}", "")))),
@@ -324,21 +358,65 @@ def _file(
     return file, findings, [f"{printable(name, 260)}: {told_problem}"] if missing else []
 
 
-def _groups(host: str, number: int, text: str) -> list[tuple[int, str, bytes]]:
-    """Return the groups of one file: the number of the first line, the header in front of it, and the bytes."""
-    groups: list[tuple[int, str, bytearray]] = []
-    at = end = 0
+def _is_bare_fault(finding: ClientFinding | ServerFinding) -> bool:
+    """Return whether it is a server's fault without anything of its cause."""
+    return isinstance(finding, ServerFinding) and finding.exception is None and not finding.frames
+
+
+def _begins_in_stack(data: bytes) -> bool:
+    """Return whether part of a server's log begins in the middle of a stack."""
+    cut, _, rest = data.partition(b"\n")
+    if cut.rstrip().endswith(b")"):
+        return True
+    for line in rest.split(b"\n"):
+        if SERVER_LINE.match(line) is not None:
+            return False
+        if _STACK_LINE.match(line) is not None:
+            return True
+    return False
+
+
+@dataclass
+class _Group:
+    """Part of a file: from which byte to which, number of its first line, the header in front of it, its text."""
+
+    start: int
+    end: int
+    line: int
+    header: str
+    data: bytearray
+
+    def whole_lines(self) -> tuple[bytes, int]:
+        """Return the text without the rest of a line that begins before it, and the number of its first line."""
+        if not self.start:
+            return bytes(self.data), self.line
+        return bytes(self.data.partition(b"\n")[2]), self.line + 1
+
+
+def _pieces(host: str, number: int, text: str) -> list[_Group]:
+    """Return the groups of one file as they came, those that touch apart."""
+    groups: list[_Group] = []
+    at = 0
     while at < len(text):
         told = _GROUP.match(text, at)
         if told is None:
             raise _broken(host, f"groups_{number}", text[at : at + 80])
-        data = _bytes(text[told.end() : told.end() + int(told[4])])
-        if groups and int(told[1]) == end:
-            groups[-1][2].extend(data)  # the same stretch goes on
+        at = told.end() + int(told[4])
+        data = bytearray(_bytes(text[told.end() : at]))
+        groups.append(_Group(int(told[1]), int(told[2]), int(told[3]), told[5], data))
+    return groups
+
+
+def _joined_pieces(pieces: list[_Group]) -> list[_Group]:
+    """Return the groups of one file, those that touch as one."""
+    groups: list[_Group] = []
+    for piece in pieces:
+        if groups and piece.start == groups[-1].end:
+            groups[-1].data.extend(piece.data)  # the same stretch goes on
+            groups[-1].end = piece.end
         else:
-            groups.append((int(told[3]), told[5], bytearray(data)))
-        end, at = int(told[2]), told.end() + int(told[4])
-    return [(line, header, bytes(data)) for line, header, data in groups]
+            groups.append(piece)
+    return groups
 
 
 def _bytes(text: str) -> bytes:

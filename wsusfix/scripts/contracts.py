@@ -694,27 +694,29 @@ SEARCH_LOGS: Final = Contract(
         "default_target": str,  # folder below Program Files, for a key without the latter
         "folders": list,  # below where WSUS is
         "name": str,  # of the log
-        "pattern": str,  # what is sought; its group "header" is not, but is told with every group after it
-        "wide_pattern": str,  # the same where a character has two bytes, as in UTF-16
+        "pattern": str,  # what is sought, in one byte a character or two; its group "header" is told with what follows
         "before": int,  # characters in front of a hit that belong to it
         "after": int,  # and behind it
         "block": int,  # bytes read at once
         "edge": int,  # bytes of beginning and end that are told of each file
         "most_bytes": str,  # read of all files together, the end of the newest first
         "most_files": int,
-        "most_groups": int,  # told of all files together, the first and the last ones of each
+        "most_groups": int,  # told of each file, the first two and the last ones
+        "most_text": int,  # characters of them that are told of all files together
         "seconds": int,  # then it stops, and says so
     },
     answer={
         "clock": TEXT,
         "utc_offset": NUMBER,  # minutes, of the machine, now
-        "places": LONG,  # where the log was looked for, one a line; ": " and why behind one that cannot be looked at
+        "places": LONG,  # where the log was looked for, one a line
+        "denied": LONG,  # those that cannot be looked at, one a line, each with ": " and why
         "files": NUMBER,
         "left_out": NUMBER,  # files beyond the most
     },
     families={
-        # By number, the newest first: path, length, place from which it was read, groups that were left out, the last
-        # header, and what went wrong ("time", "changed", or Windows' own words), each on a line of its own.
+        # By number, the log itself and then the newest first: path, length, place from which it was read, groups that
+        # were left out, the last header, and what went wrong ("time", "changed", or Windows' own words), each on a line
+        # of its own.
         "file_": LONG,
         "edges_": LONG,  # the beginning of what was read, and the end
         # Each "start end line length header", a line feed, and so many characters; a byte of the file each, but that

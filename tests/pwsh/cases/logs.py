@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.pwsh.cases.stage import Stage, case
+from wsusfix import advisory
 from wsusfix.lab import Host
 from wsusfix.lab.behaviours import BEHAVIOURS
 from wsusfix.lab.filesystem import ADMINISTRATORS, SYSTEM_SID, Security
@@ -73,13 +74,82 @@ def _(stage: Stage) -> dict[str, Any]:
     other = f"{host.wsus.target}Log Files"
     host.files.make_folders(other)
     host.files.create(f"{other}\\SoftwareDistribution.log", b"y")
-    answer = both(stage, host, server_search(60))
+    written = {".old": "2008-03-01", ".log.1": "2008-05-01", "_1.log": "2008-04-01"}
+
+    class Written(SimulatedWindows):
+        """Says of each file when it was last written: not in the order of their names."""
+
+        def get_file_time(self, path: str) -> str | None:
+            return next(f"{day}T00:00:00Z" for end, day in written.items() if path.lower().endswith(end))
+
+    windows = Written(host.machine, host.session().process)
+    answer = both(stage, host, server_search(60), windows)
     paths = [answer[f"file_{number}"].split("\n")[0] for number in range(answer["files"])]
-    assert paths[0] == host.log.path
-    assert older in paths
-    assert len(paths) == 5
-    left = both(stage, host, server_search(60), most_files=2)
-    assert (left["files"], left["left_out"]) == (2, 3)
+    newest = [f"C:\\Logs å\\{name}" for name in ("SoftwareDistribution.log.1", "softwaredistribution_1.LOG")]
+    assert paths == [host.log.path, f"{other}\\SoftwareDistribution.log", *newest, older]
+    left = both(stage, host, server_search(60), windows, most_files=3)
+    assert [left[f"file_{number}"].split("\n")[0] for number in range(left["files"])] == paths[:3]
+    assert left["left_out"] == 2
+    return answer
+
+
+@case("search_logs", "zeros in a log, and one that is half of one encoding and half of another")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 SP1")
+    stage.lab.add_client("pc01", server=host)
+    failing = host.files.read(host.wsus.log_path) or b""
+    healthy = b"2008-07-14 02:50:00.642 UTC\tInfo\tw3wp.1\tThreadEntry\tThreadHelper.ThreadStart\r\n" * 20
+    wide, wide_failing = (each.decode("utf-8").encode("utf-16-le") for each in (healthy, failing))
+    answer: dict[str, Any] = {}
+    for text in (
+        b"bro\0ken\r\n" + healthy + failing,
+        b"\0" * 300 + b"\r\n" + healthy + failing,
+        b"\xff\xfe" + wide + failing + healthy,
+        healthy + wide_failing + healthy,
+        b"x" + wide_failing + healthy,
+    ):
+        host.files.replace(host.wsus.log_path, text)
+        answer = both(stage, host, server_search(60))
+        assert answer["groups_0"].count("System.Collections.Hashtable.Insert(") == 2
+        both(stage, host, server_search(60), **{**SMALL, "after": 900})
+    return answer
+
+
+@case("search_logs", "more than fits into the answer, in one log and in several")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 SP1")
+    assert host.log is not None
+    client = stage.lab.add_client("pc01", server=host)
+    for _ in range(3):
+        client.detect()
+    host.log.roll_over()
+    client.detect()
+    client.detect()
+    whole = both(stage, host, server_search(60), **SMALL)
+    cut = both(stage, host, server_search(60), most_text=2500, **SMALL)
+    assert len(cut["groups_0"] + cut["groups_1"]) <= 2500 < len(whole["groups_0"] + whole["groups_1"])
+    assert sum(int(cut[f"file_{number}"].split("\n")[3]) for number in range(2)) > 1
+    for name in ("groups_0", "groups_1"):  # first and last are kept
+        assert cut[name][:20] == whole[name][:20]
+        assert cut[name][-20:] == whole[name][-20:]
+    none = both(stage, host, server_search(60), most_text=0, **SMALL)
+    assert none["groups_0"] + none["groups_1"] == ""
+    return cut
+
+
+@case("search_logs", "a header in the middle of a stretch, and a hit near the end of one")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 SP1")
+    client = stage.lab.add_client("pc01", server=host, utc_offset=120)
+    assert client.agent is not None
+    failing = client.files.read(client.agent.path) or b""
+    header = b"2008-10-26\t01:00:00:000\t 788\tee4\tMisc\t=====  Logging initialized (build: 7.1, tz: +0100)  =====\r\n"
+    filler = b"2008-10-26\t01:00:00:000\t 788\tee4\tAU\tnothing to see\r\n"
+    client.files.replace(client.agent.path, failing + header + filler * 200 + failing[failing.index(b"WARNING") :])
+    answer = both(stage, client, client_search(60))
+    assert answer["groups_0"].rpartition("tz: +0")[2].startswith("100")
+    for after in range(200, 2000, 150):
+        both(stage, client, client_search(60), before=120, after=after, block=3000)
     return answer
 
 
@@ -99,7 +169,16 @@ def _(stage: Stage) -> dict[str, Any]:
     host = stage.server(wsus="3.0 SP1", culture="nb-NO")
     host.files.protect(host.wsus.log_path.rpartition("\\")[0], ONLY_SYSTEM)
     answer = both(stage, host, server_search(60))
-    assert "avslått" in answer["places"] + answer.get("file_0", "")
+    assert "avslått" in answer["denied"]
+    # Whatever the log is called; and what can be read elsewhere is read.
+    folder = f"{host.wsus.target}Log Files"
+    host.files.make_folders(folder)
+    host.files.create(f"{folder}\\SoftwareDistribution.log", b"2008-07-14 02:50:00.642 UTC\tInfo\tw3wp.1\tA.B\tx\r\n")
+    host.machine.registry.set(advisory.SETUP_KEY, LogFilePath=host.wsus.log_path.rpartition(".")[0] + ".txt")
+    answer = both(stage, host, server_search(60))
+    assert answer["files"] == 1
+    denied = answer["denied"].split("\n")
+    assert [each.partition(": ")[0].rpartition(".")[2] for each in denied] == ["txt", "log"]
     return answer
 
 

@@ -31,6 +31,7 @@ class _Log:
     header: str = ""
     problem: str = ""
     edges: str = ""
+    size: int = 0
     groups: list[str] = field(default_factory=list)
     base: int = 0
     sought: int = 0
@@ -43,36 +44,49 @@ def search_logs(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     """``search_logs.ps1``: search logs by blocks, and bring back what stands around what is sought."""
     began = windows.get_clock()
     places: list[str] = []
+    denied: list[str] = []
     paths: list[str] = []
+    older: list[str] = []
     for place in _places(windows, parameters):
         if place.lower() in map(str.lower, places):
             continue
         places.append(place)
         try:
-            paths += _logs(windows, place)
+            if windows.test_file(place):
+                paths.append(place)
+            older += _older_logs(windows, place)
         except WindowsError_ as error:
-            places[-1] = f"{place}: {error.message}"
+            denied.append(f"{place}: " + error.message.replace("\r", "").replace("\n", " "))
+    for log_file in sorted(older, key=str.lower, reverse=True):
+        path = log_file.partition(" ")[2]
+        if path.lower() not in map(str.lower, paths):
+            paths.append(path)
     files = paths[: parameters["most_files"]]
+    left = int(parameters["most_bytes"])
+    logs: list[_Log] = []
+    for path in files:
+        log = _Log(path)
+        logs.append(log)
+        try:
+            _search_log(windows, log, parameters, left, began)
+        except WindowsError_ as error:
+            log.problem = error.message
+        left = max(0, left - log.length + log.start)
+    while sum(log.size for log in logs) > parameters["most_text"]:
+        _remove_group(max(logs, key=lambda log: log.size))
     answer: Answer = {
         "clock": began,
         "utc_offset": windows.get_utc_offset(),
         "places": "\n".join(places),
+        "denied": "\n".join(denied),
         "files": len(files),
         "left_out": len(paths) - len(files),
     }
-    left, most = int(parameters["most_bytes"]), parameters["most_groups"]
-    for number, path in enumerate(files):
-        log = _Log(path)
-        try:
-            _search_log(windows, log, parameters, left, most, began)
-        except WindowsError_ as error:
-            log.problem = error.message
+    for number, log in enumerate(logs):
         about = (log.path, log.length, log.start, log.dropped, log.header, log.problem.replace("\n", " "))
         answer[f"file_{number}"] = "\n".join(map(str, about))
         answer[f"edges_{number}"] = log.edges
         answer[f"groups_{number}"] = "".join(log.groups)
-        left = max(0, left - log.length + log.start)
-        most = max(4, most - len(log.groups))
     return answer
 
 
@@ -92,16 +106,14 @@ def _places(windows: SimulatedWindows, parameters: Parameters) -> Iterator[str]:
         yield target.rstrip("\\") + f"\\{folder}\\{name}"
 
 
-def _logs(windows: SimulatedWindows, path: str) -> list[str]:
-    """The log itself first, then what it was rolled over into."""
+def _older_logs(windows: SimulatedWindows, path: str) -> Iterator[str]:
+    """What the log was rolled over into, each with when it was last written in front."""
     folder, _, name = path.rpartition("\\")
     stem = name.partition(".")[0].lower()
-    older = [
-        f"{folder}\\{entry}"
-        for entry in windows.get_folder_entries(folder)
-        if entry.lower().startswith(stem) and entry.lower() != name.lower() and _OLDER.search(entry)
-    ]
-    return [path, *older] if windows.test_file(path) else older
+    for entry in windows.get_folder_entries(folder):
+        if entry.lower().startswith(stem) and entry.lower() != name.lower() and _OLDER.search(entry):
+            file = f"{folder}\\{entry}"
+            yield f"{windows.get_file_time(file) or ''} {file}"
 
 
 def _add_lines(log: _Log, text: str, place: int) -> None:
@@ -111,37 +123,45 @@ def _add_lines(log: _Log, text: str, place: int) -> None:
         log.counted = place
 
 
-def _search_text(log: _Log, text: str, pattern: str, parameters: Parameters, limit: int, most: int) -> None:
-    at = log.sought - log.base
-    for match in re.finditer(pattern.replace("(?<", "(?P<"), text):
+def _remove_group(log: _Log) -> None:
+    """Leave out a group in the middle: the first two and the last ones are kept."""
+    log.size -= len(log.groups.pop(max(0, min(2, len(log.groups) - 2))))
+    log.dropped += 1
+
+
+def _search_text(log: _Log, text: str, parameters: Parameters, limit: int) -> None:
+    for match in re.finditer(parameters["pattern"].replace("(?<", "(?P<"), text):
         hit = match.start()
         if hit >= limit:
             break
-        if hit < at:
+        if log.base + hit < log.sought:
             continue
         if match["header"] is not None:
             log.header = match.group().replace("\0", "").strip()
             continue
+        if log.base + hit + parameters["before"] < log.told:
+            continue
         start = max(log.told - log.base, hit - parameters["before"])
         at = min(len(text), hit + parameters["after"])
+        if at <= start:
+            continue
         _add_lines(log, text, start)
         group = text[start:at].replace("\0", "")
         log.told = log.base + at
         log.groups.append(f"{log.base + start} {log.told} {log.line} {len(group)} {log.header}\n{group}")
-        if len(log.groups) > most:
-            del log.groups[2]
-            log.dropped += 1
-    log.sought = log.base + max(at, limit)
+        log.size += len(log.groups[-1])
+        if len(log.groups) > parameters["most_groups"]:
+            _remove_group(log)
+    log.sought = log.base + limit
 
 
-def _search_log(windows: SimulatedWindows, log: _Log, parameters: Parameters, left: int, most: int, began: str) -> None:
+def _search_log(windows: SimulatedWindows, log: _Log, parameters: Parameters, left: int, began: str) -> None:
     log.length = int(windows.get_file_length(log.path) or 0)
     place = log.start = log.base = log.sought = log.told = max(0, log.length - left)
     edge = parameters["edge"]
     head = windows.read_file_block(log.path, place, edge)
     tail = windows.read_file_block(log.path, max(place, log.length - edge), edge)
     log.edges = f"{head}\n{tail}".replace("\0", "")
-    pattern = parameters["wide_pattern" if "\0" in head else "pattern"]
     text = ""
     while place < log.length:
         if age_seconds(began, windows.get_clock()) >= parameters["seconds"]:
@@ -155,7 +175,7 @@ def _search_log(windows: SimulatedWindows, log: _Log, parameters: Parameters, le
         place += size
         text += block
         limit = len(text) if place >= log.length else max(0, len(text) - parameters["after"])
-        _search_text(log, text, pattern, parameters, limit, most)
+        _search_text(log, text, parameters, limit)
         gone = max(0, log.sought - log.base - parameters["before"])
         _add_lines(log, text, gone)
         text = text[gone:]
