@@ -629,6 +629,75 @@ def test_a_log_with_a_run_of_zeros_as_a_crash_leaves_it_is_read() -> None:
     assert [each.conclusive for each in found_in(content)] == [True, True]
 
 
+def findings_of(content: bytes) -> list[tuple[object, ...]]:
+    return [(found.line, found.call_id, found.conclusive) for found in logs.scan(io.BytesIO(content))]
+
+
+@pytest.mark.parametrize("size", [100, 16_384, 70_000, 400_001])
+@pytest.mark.parametrize("blank", [b"\r\n", b" ", b"\0"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_log_that_begins_with_blanks_or_zeros_is_read_all_the_same(size: int, blank: bytes, encoding: str) -> None:
+    mark, lines = "".encode(encoding), "\r\n".join(made.client_call(made.call(1))) + "\r\n"
+    front = blank if blank == b"\0" else blank.decode().encode(encoding)[len(mark) :]
+    front *= size // len(front)
+    content = mark + front + b"\r\n"[: len(front) % 2] + lines.encode(encoding)[len(mark) :]
+    log = logs.scan(io.BytesIO(content))
+    (found,) = log
+    assert found.conclusive
+    assert found.time is not None
+    assert (log.file.kind, log.file.problem) == (FileKind.CLIENT, None)
+    if blank == b"\r\n" and len(front) % 2 == 0:
+        assert found.line == 3 + size // len("\r\n".encode(encoding)[len(mark) :])
+
+
+@pytest.mark.parametrize("content", [b"\r\n" * 300_000, b" " * 300_000, ("\r\n" * 300_000).encode("utf-16")])
+def test_a_file_of_blanks_alone_is_empty_whatever_its_size(content: bytes) -> None:
+    assert problem_of(io.BytesIO(content)) == (FileKind.EMPTY, "is empty")
+
+
+def wide(text: str) -> bytes:
+    return text.encode("utf-16-le")
+
+
+@pytest.mark.parametrize("filler", [0, 300, 6000, 40_000])
+@pytest.mark.parametrize("zeros", [1, 2, 700])
+def test_zeros_in_a_log_hide_nothing(filler: int, zeros: int) -> None:
+    lines = "\r\n".join([*(made.client_noise(each, made.START) for each in range(filler // 90)), ""])
+    failing = "\r\n".join([*made.client_call(made.call(1)), ""])
+    content = (lines + "bro").encode() + b"\0" * zeros + ("ken\r\n" + lines + failing + lines).encode()
+    assert [found[1:] for found in findings_of(content)] == [(made.call(1).call_id, True)]
+
+
+@pytest.mark.parametrize("filler", [0, 1, 200, 3000, 9000])
+def test_a_log_that_goes_on_in_another_encoding_is_read_to_its_end(filler: int) -> None:
+    first, second, third = (
+        "\r\n".join([*made.client_call(made.call(each, time=made.START + timedelta(hours=each))), ""])
+        for each in (1, 2, 3)
+    )
+    noise = "\r\n".join([*(made.client_noise(each, made.START) for each in range(filler)), ""])
+    expected = [made.call(each).call_id for each in (1, 2, 3)]
+    for content in (
+        b"\xff\xfe" + wide(first + noise) + (second + noise).encode() + wide(third + noise),
+        b"\xff\xfe" + wide(noise) + (first + noise + second).encode() + b"x" + wide(noise + third),
+        (first + noise).encode() + wide(second + noise) + third.encode(),
+        (noise + first).encode() + b"\xff\xfe" + wide(noise + second + noise) + third.encode(),
+        wide(first + noise) + (noise + second + third).encode(),
+    ):
+        found = findings_of(content)
+        assert [each[1] for each in found] == expected
+        assert all(each[2] for each in found)
+
+
+@pytest.mark.parametrize("encoding", made.ENCODINGS)
+def test_a_copy_with_carriage_returns_alone_has_its_times_threads_and_lines(encoding: str) -> None:
+    calls = [made.call(each, time=made.START + timedelta(days=each), pid=500 + each) for each in (1, 2)]
+    noise = [made.client_noise(each, made.START) for each in range(3000)]
+    lines = [*noise, *made.client_call(calls[0]), *noise, *made.client_call(calls[1]), *noise, ""]
+    copy, whole = (list(logs.scan(io.BytesIO(end.join(lines).encode(encoding)), name="a")) for end in ("\r", "\r\n"))
+    assert copy == whole
+    assert [found.pid for found in copy if isinstance(found, ClientFinding)] == [501, 502]
+
+
 @pytest.mark.parametrize("path", ["/nowhere/at/all.log", "a\0b", "", "x" * 5000])
 def test_a_file_that_is_not_there_is_told(path: str) -> None:
     assert problem_of(path)[0] is FileKind.UNREADABLE

@@ -7,18 +7,23 @@ their mark.  Code pages need not be told apart: what is looked for is ASCII in a
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["BYTES", "Encoding", "archive_of", "encoding_of", "looks_binary"]
+__all__ = ["BYTES", "TEXT", "Encoding", "archive_of", "encoding_of", "looks_binary", "marked", "with_line_ends_of"]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How characters are stored: ``wide`` names Python's codec for two bytes each, ``None`` is ANSI or UTF-8."""
+    """How characters are stored: ``wide`` names Python's codec for two bytes each, ``None`` is ANSI or UTF-8.
+
+    Lines end with ``newline``; some copies have carriage returns alone.
+    """
 
     wide: str | None
     mark: int = 0
+    newline: str = "\n"
 
     @property
     def unit(self) -> int:
@@ -48,14 +53,18 @@ _ARCHIVES: Final = (
 )
 #: Control characters that text has: tab, line ends, form feed, and the end mark of old editors.
 _TEXT_CONTROLS: Final = b"\t\n\v\f\r\x1a"
+#: Where in a file its text begins: crashes leave runs of zeros, and people blank lines.
+TEXT: Final = re.compile(rb"[^\0\t\n\v\f\r ]")
 _CONTROLS: Final = bytes(code for code in (*range(32), 127) if code not in _TEXT_CONTROLS)
 
 
+def marked(head: bytes) -> Encoding:
+    """Return the encoding of which *head* begins with the mark; :data:`BYTES` for none."""
+    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), BYTES)
+
+
 def encoding_of(head: bytes) -> Encoding:
-    """Return the encoding of a file that begins with *head*."""
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return encoding
+    """Return the encoding of text that begins with *head* and has no mark."""
     half = len(head) // 2
     if half and b"\0" in head:
         # Stamps, names and codes are ASCII in every language, so one byte of two is zero in a good part of the text.
@@ -65,6 +74,11 @@ def encoding_of(head: bytes) -> Encoding:
         if even > half / 4 and even > 4 * odd:
             return Encoding("utf-16-be")
     return BYTES
+
+
+def with_line_ends_of(text: bytes, encoding: Encoding) -> Encoding:
+    """Return *encoding* with the line ends of the decoded *text* that begins the file."""
+    return replace(encoding, newline="\r") if b"\r" in text and b"\n" not in text else encoding
 
 
 def archive_of(head: bytes) -> str | None:

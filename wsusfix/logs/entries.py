@@ -80,6 +80,7 @@ class EntryReader:
 
     def __init__(self, encoding: Encoding = BYTES) -> None:
         self._wide = encoding.wide
+        self._newline = encoding.newline.encode()
         self._decoder: codecs.IncrementalDecoder | None = None
         self._number = 1
         self._rest = b""
@@ -98,6 +99,11 @@ class EntryReader:
         """Take more bytes; return the entries that are complete."""
         if self._decoder is not None:
             data = self._decoder.decode(data).encode("utf-8", "replace")
+        elif b"\0" in data:
+            # A crash's zeros, or text that goes on in UTF-16: what is looked for is ASCII, and whole without them.
+            data = data.replace(b"\0", b"")
+        if self._newline == b"\r":
+            data = data.replace(b"\r", b"\n")
         self.work += len(data) + len(self._rest)
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()

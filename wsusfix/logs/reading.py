@@ -11,13 +11,23 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from wsusfix import advisory, errors
 from wsusfix.logs.client import ClientCalls
-from wsusfix.logs.encodings import BYTES, Encoding, archive_of, encoding_of, looks_binary
+from wsusfix.logs.encodings import (
+    BYTES,
+    TEXT,
+    Encoding,
+    archive_of,
+    encoding_of,
+    looks_binary,
+    marked,
+    with_line_ends_of,
+)
 from wsusfix.logs.entries import Entry, EntryReader, Of
 from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, LogProblem, ServerFinding
 from wsusfix.logs.server import ServerCalls
@@ -44,6 +54,8 @@ NEEDLES: Final = (
     advisory.CLIENT_LOG_HEADER,
 )
 _HEADER: Final = advisory.CLIENT_LOG_HEADER
+#: The same where a character has two bytes, whichever of them comes first.
+_WIDE: Final = {needle: b"\0".join(bytes([char]) for char in needle.encode()) for needle in NEEDLES}
 
 #: Bytes read at once: fits the caches of any processor.
 BLOCK: Final = 256 * 1024
@@ -249,11 +261,16 @@ class _Blocks:
         self._searched = 0
         self._fed = 0
         self._due = 0
+        #: Where the text begins: in front of it are blanks and zeros only.
+        self._text = 0
+        self._zeros = False
         self._lines = _LineNumbers()
 
     def read(self, stream: _Bytes) -> Iterator[ClientFinding | ServerFinding]:
         """Yield what is found."""
         ended = self._first(stream)
+        while not self._text_begins() and not ended:
+            ended = self._more(stream)
         self._judge()
         try:
             yield from self._rest(stream, ended)
@@ -263,7 +280,7 @@ class _Blocks:
         self._last()
 
     def _rest(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
-        if ended and self._size <= _HEAD:
+        if ended and not self.base and self._size <= _HEAD:
             self._begin(stream, self.encoding.mark)
             self._due = self._size
         while True:
@@ -302,20 +319,38 @@ class _Blocks:
 
     def lines_between(self, start: int, end: int) -> int:
         """Count the lines that end between two offsets in the buffer."""
-        return self._buffer.count(self.encoding.encode("\n"), start - self.base, end - self.base)
+        return self._buffer.count(self.encoding.encode(self.encoding.newline), start - self.base, end - self.base)
 
     # --- what kind of file ------------------------------------------------------------------------------------------
 
+    def _text_begins(self) -> bool:
+        """Look for where the text begins; return whether it does in the buffer."""
+        if not self._text:
+            self.encoding = marked(bytes(self._buffer[: min(self._size, 3)]))
+            self._text = self.encoding.mark
+        found = TEXT.search(self._buffer, self._text - self.base, self._size)
+        at = self.base + (self._size if found is None else found.start())
+        self._zeros = self._zeros or self._buffer.find(b"\0", self._text - self.base, at - self.base) >= 0
+        # A character of two bytes may have its zero in front.
+        self._text = max(self._text, at - (at - self.encoding.mark) % 2)
+        self._searched = self._text
+        return found is not None
+
     def _judge(self) -> None:
-        head = bytes(self._buffer[: min(self._size, _JUDGED)])
-        self.encoding = encoding_of(head)
-        text = self._decoded(head[self.encoding.mark :])
-        if not text.strip():
+        start = self._text - self.base
+        head = bytes(self._buffer[start : min(self._size, start + _JUDGED)])
+        if not self.encoding.mark:
+            self.encoding = encoding_of(head)
+        text = self._decoded(head)
+        if not text.strip(b" \t\r\n\v\f\0"):
+            if self._zeros and not self.encoding.mark:
+                raise _NotALog(FileKind.BINARY, "is no text")
             raise _NotALog(FileKind.EMPTY, "is empty")
+        self.encoding = with_line_ends_of(text, self.encoding)
         archive = archive_of(head)
         if archive is not None:
             raise _NotALog(FileKind.BINARY, f"is an archive ({archive}): unpack it first")
-        lines = text.split(b"\n")
+        lines = text.split(self.encoding.newline.encode())
         clients = _enough(list(map(CLIENT_LINE.match, lines)))
         servers = _enough([None if CLIENT_LINE.match(line) else SERVER_LINE.match(line) for line in lines])
         if clients and servers:
@@ -334,12 +369,14 @@ class _Blocks:
         """Look how far the lines reach."""
         start = max(0, self._size - _TAIL)
         start -= (self.base + start - self.encoding.mark) % self.encoding.unit if start else 0
-        text = self._decoded(bytes(self._buffer[start : self._size]))
-        self.ends = self._time(reversed(text.split(b"\n")), self._offset) or self.begins
+        text = self._decoded(bytes(self._buffer[start : self._size])).replace(b"\0", b"")
+        self.ends = self._time(reversed(text.split(self.encoding.newline.encode())), self._offset) or self.begins
 
     def _decoded(self, data: bytes) -> bytes:
         wide = self.encoding.wide
-        return data if wide is None else data.decode(wide, "replace").encode("utf-8", "replace")
+        if wide is None:
+            return data
+        return data.decode(wide, "replace").encode("utf-8", "replace")
 
     def _time(self, lines: Iterable[bytes], header: timedelta | None) -> datetime | None:
         """Return the first time in *lines*, in the zone of the log as far as it is known."""
@@ -358,39 +395,67 @@ class _Blocks:
     def _search(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
         end = self.base + self._size
         limit = end if ended else max(self._searched, end - _MARGIN)
+        if self.encoding.wide is not None and self._goes_on_otherwise(limit):
+            yield from self._pause()
+            fed, due = self._fed, self._due
+            # From here on each line is read as it is, in either encoding, as a file that began in bytes is.
+            self.encoding = replace(BYTES, newline=self.encoding.newline)
+            self.entries = EntryReader(self.encoding)
+            if due > fed:
+                self._begin(stream, fed)
         for hit, needle in self._hits(limit):
             if needle == _HEADER:
                 self._header(hit)
                 continue
             if hit >= self._due:
-                yield from self._feed(min(self._due, end))
+                yield from self._feed(min(self._due, limit))
                 yield from self._pause()
                 self._begin(stream, self._start_before(hit))
             self._due = max(self._due, hit + _AFTER * self.encoding.unit)
         self._searched = limit
-        yield from self._feed(min(self._due, end))
-        if self._due < end:
+        # Nothing is parsed before it was searched: it may be in another encoding than what stands before it.
+        yield from self._feed(min(self._due, limit))
+        if self._due < limit:
             yield from self._pause()
+
+    def _goes_on_otherwise(self, limit: int) -> bool:
+        """Return whether a file in UTF-16 goes on in bytes, or askew, as far as anything that is sought tells."""
+        start, end = self._searched - self.base, limit - self.base
+        for needle in NEEDLES:
+            if self._buffer.find(needle.encode(), start, self._size) >= 0:
+                return True
+            sought, at = self.encoding.encode(needle), start
+            while 0 <= (at := self._buffer.find(sought, at, self._size)) < end:
+                if (self.base + at - self.encoding.mark) % 2:
+                    return True
+                at += len(sought)
+        return False
 
     def _hits(self, limit: int) -> list[tuple[int, str]]:
         """Return the hits before *limit*, in order; of hits close together one is enough."""
         hits: list[tuple[int, str]] = []
         encoding, base = self.encoding, self.base
-        find, size = self._buffer.find, self._size
-        for needle in NEEDLES:
-            sought = encoding.encode(needle)
-            step = len(sought) if needle == _HEADER else _AFTER * encoding.unit // 2
-            at = find(sought, self._searched - base, size)
+        sought = [(needle, encoding.encode(needle)) for needle in NEEDLES]
+        # Zeros in a file of bytes: part of it may be in UTF-16.
+        if encoding.wide is None and self._buffer.find(b"\0", self._searched - base, self._size) >= 0:
+            sought += _WIDE.items()
+        for needle, form in sought:
+            step = len(form) if needle == _HEADER else _AFTER * encoding.unit // 2
+            at = self._buffer.find(form, self._searched - base, self._size)
             while 0 <= at < limit - base:
                 hits.append((base + at, needle))
-                at = find(sought, at + step, size)
+                at = self._buffer.find(form, at + step, self._size)
         hits.sort()
         return hits
 
     def _header(self, hit: int) -> None:
         start = hit - self.base
         end = min(start + _MARGIN, self._size)
-        line = self._decoded(bytes(self._buffer[start:end])).partition(b"\n")[0]
+        line = (
+            self._decoded(bytes(self._buffer[start:end]))
+            .replace(b"\0", b"")
+            .partition(self.encoding.newline.encode())[0]
+        )
         given = offset_of_header(line)
         if given is not None:
             self._offset = given
@@ -404,7 +469,7 @@ class _Blocks:
         if start in (self._fed, mark):
             return start
         start += (start - mark) % unit
-        sought = self.encoding.encode("\n")
+        sought = self.encoding.encode(self.encoding.newline)
         at = self._buffer.find(sought, start - self.base, hit - self.base)
         while at >= 0 and (self.base + at - mark) % unit:
             at = self._buffer.find(sought, at + 1, hit - self.base)
@@ -474,7 +539,7 @@ class _LineNumbers:
 
 def _lines_in(stream: _Bytes, start: int, end: int, encoding: Encoding) -> int:
     """Read what lies between two offsets once more and count its lines."""
-    sought = encoding.encode("\n")
+    sought = encoding.encode(encoding.newline)
     block = bytearray(BLOCK)
     lines = 0
     with stream.back_at(start), memoryview(block) as view:
