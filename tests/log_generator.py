@@ -239,6 +239,15 @@ def messages_only(text: str) -> str:
 ENCODINGS: Final = ("utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be")
 
 
+def wrapped(entries: Sequence[str], width: int, breaks: bool) -> str:
+    """Entries as a mail program wraps them, words that are too long broken or not."""
+    lines = [line for entry in entries for line in entry.expandtabs(1).split("\n")]
+    cut = [
+        piece for line in lines for piece in textwrap.wrap(line, width, break_on_hyphens=False, break_long_words=breaks)
+    ]
+    return "\n".join([*cut, ""])
+
+
 def encoded(text: str, encoding: str, line_end: str = "\r\n") -> bytes:
     return text.replace("\n", line_end).encode(encoding)
 

@@ -5,11 +5,13 @@ The folder is named by WSUSFIX_LOG_SAMPLES; without it these tests are skipped.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.log_generator import wrapped
 from wsusfix import logs
 from wsusfix.logs import FileKind
 
@@ -60,6 +62,21 @@ def test_both_ends_of_every_edition_are_one_call_with_the_clocks_a_second_apart(
     assert pair.utc_offset_seconds == -7 * 3600
     assert pair.zone_inferred
     assert (report.correlation.calls, report.correlation.clients) == (1, 1)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("breaks", [True, False], ids=["words broken", "words whole"])
+def test_every_edition_wrapped_at_words_at_any_width_is_one_call_seen_from_both_ends(
+    language: str, breaks: bool
+) -> None:
+    ends = [edition(language, side).read_text(encoding="utf-8").splitlines() for side in ("client", "server")]
+    for width in range(25, 91):
+        client, server = (list(logs.scan(io.BytesIO(wrapped(lines, width, breaks).encode()))) for lines in ends)
+        assert [found.conclusive for found in (*client, *server)] == [True, True], width
+        told = logs.correlate([*client, *server])
+        assert (told.calls, len(told.pairs)) == (1, 1), width
+        assert isinstance(server[0], logs.ServerFinding)
+        assert server[0].key == "8862", width
 
 
 def test_in_the_whole_folder_each_client_is_paired_with_the_server_of_its_own_edition() -> None:

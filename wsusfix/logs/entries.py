@@ -10,6 +10,7 @@ import bisect
 import codecs
 import itertools
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +23,9 @@ __all__ = ["Entry", "EntryReader", "Of"]
 LONGEST_LINE: Final = 8192
 MOST_LINES: Final = 96
 LARGEST_ENTRY: Final = 16384
+#: The lines that a wrapped beginning has: so many characters and lines in front of its last.
+_SHORT: Final = 80
+_FEW: Final = 3
 
 
 class Of:
@@ -57,18 +61,37 @@ class Entry:
         """Return where *pattern* is found, each with its line's number.
 
         An entry of several lines is read joined, as a wrapped one has to be, and with its line ends, should words that
-        must stand apart have run together; the reading with more parts is the better one.
+        must stand apart have run together: of the second reading those parts count that the first one has not.
         """
         if len(self.lines) == 1:
             return [(part, self.number) for part in pattern.finditer(self.lines[0])]
         whole = [*map(_whole, self.lines)]
         joined = list(pattern.finditer(b"".join(whole)))
+        ends = list(itertools.accumulate(map(len, whole)))
+        found = [(part.start(), part.end(), part) for part in joined]
         # With a part for every line, as in a whole stack, there is nothing to win by reading it again.
-        apart = [] if len(joined) >= len(whole) else list(pattern.finditer(b"\n".join(self.lines)))
-        if len(joined) >= len(apart):
-            ends = list(itertools.accumulate(map(len, whole)))
-            return [(part, self.number + bisect.bisect_right(ends, part.start())) for part in joined]
-        return [(part, self.number + part.string.count(b"\n", 0, part.start())) for part in apart]
+        if len(joined) < len(whole):
+            found = _merged(found, pattern.finditer(b"\n".join(whole)))
+        return [(part, self.number + bisect.bisect_right(ends, start)) for start, _, part in found]
+
+
+_Spans = list[tuple[int, int, re.Match[bytes]]]
+
+
+def _merged(joined: _Spans, apart: Iterator[re.Match[bytes]]) -> _Spans:
+    """Return the parts of both readings in their order, by their places in the joined one."""
+    found: _Spans = []
+    before = passed = at = 0
+    for part in apart:
+        before += part.string.count(b"\n", passed, part.start())
+        passed = part.start()
+        start, end = part.start() - before, part.end() - before - part[0].count(b"\n")
+        while at < len(joined) and joined[at][1] <= start:
+            found.append(joined[at])
+            at += 1
+        if at == len(joined) or joined[at][0] >= end:
+            found.append((start, end, part))
+    return found + joined[at:]
 
 
 def _whole(line: bytes) -> bytes:
@@ -138,6 +161,13 @@ class EntryReader:
         of, head = _beginning(line)
         entry = self._entry
         if entry is not None:
+            if _begins_in_part(entry, head):
+                whole = _rejoined([*entry.lines, line])
+                if whole is not None:
+                    entry.of, entry.head = whole
+                    entry.lines.append(line)
+                    entry.size += len(line)
+                    return
             if head is None and len(entry.lines) < MOST_LINES and entry.size < LARGEST_ENTRY:
                 entry.lines.append(line)
                 entry.size += len(line)
@@ -156,3 +186,19 @@ def _beginning(line: bytes) -> tuple[int, re.Match[bytes] | None]:
     if head is not None:
         return Of.SERVER, head
     return Of.NOBODY, STAMPED_LINE.match(line)
+
+
+def _begins_in_part(entry: Entry, head: re.Match[bytes] | None) -> bool:
+    """Return whether *entry* has the time of its beginning alone, and the next line may have the rest of it."""
+    if entry.of != Of.NOBODY or entry.head is None or entry.size > _SHORT or len(entry.lines) > _FEW:
+        return False
+    return head is None or head["date"] is None
+
+
+def _rejoined(lines: list[bytes]) -> tuple[int, re.Match[bytes]] | None:
+    """Return what a beginning says that was broken, at a blank or in the middle of a word; ``None`` when it is none."""
+    for between in (b" ", b""):
+        of, head = _beginning(between.join(lines))
+        if of != Of.NOBODY and head is not None and head["date"] is not None:
+            return of, head
+    return None

@@ -30,12 +30,14 @@ _WORTH: Final = re.compile(b"|".join(map(re.escape, (b"Exception", _INSERT, _SYN
 #: The parts of a group, in the order in which they are logged. The key is quoted, in whichever way the language does.
 _QUOTE: Final = rb"(?:['\"\x91-\x94\xab\xbb]|\xe2\x80[\x98-\x9f\xb9\xba]|\xc2[\xab\xbb]|\xe3\x80[\x8c-\x8f])"
 _PARTS: Final = re.compile(
-    rb"(?<![\w.])(?:(?P<exception>(?:System|Microsoft)\.[\w.]{0,120}Exception)(?=[:\s]|$)(?:(?=[^\n(]{0,200}?"
+    rb"(?:(?<![\w.])|(?<="
+    + re.escape(_METHOD.rpartition(b".")[2])
+    + rb"))(?P<exception>(?:System|Microsoft)\.[\w.]{0,120}Exception)(?=[:\s]|$)(?:(?=[^\n(]{0,200}?"
     + _QUOTE
     + rb"(?P<key>[\w{}-]{1,80})"
     + _QUOTE
     + rb"))?"
-    + rb"|(?P<frame>[A-Za-z_]\w{0,80}(?:\.{1,2}[A-Za-z_]\w{0,80}){1,12})\s?\("
+    + rb"|(?<![\w.])(?:(?P<frame>[A-Za-z_]\w{0,80}(?:\.{1,2}[A-Za-z_]\w{0,80}){1,12})\s?\("
     + rb"|actor\s?=\s?(?P<actor>[^\s,]{1,200})"
     + rb"|ID\s?=\s?(?P<call_id>"
     + GUID
@@ -159,9 +161,21 @@ class ServerCalls:
         if code != _ERROR_CODE:
             return
         if call is None:
+            thread = self._cause_of(thread, place)
+            call = self._open.get(thread)
+        if call is None:
             call = self._begin(thread, place)  # an exception that is not in this log, or not any more
         call.code, call.actor, call.call_id = code, fault.get("actor"), fault.get("call_id")
         self._finish(thread)
+
+    def _cause_of(self, thread: bytes | None, place: Place) -> bytes | None:
+        """Return whose the fault is: where its line, or its cause's, lost the thread, that of the same moment."""
+        if place.moment is None:
+            return thread
+        for other, call in reversed(self._open.items()):
+            if (thread is None or other is None) and call.place.moment == place.moment and call.code is None:
+                return other
+        return thread
 
     def _begin(self, thread: bytes | None, place: Place) -> _Call:
         self._give_up_before(place)
