@@ -239,7 +239,7 @@ def messages_only(text: str) -> str:
 ENCODINGS: Final = ("utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be")
 
 
-def wrapped(entries: Sequence[str], width: int, breaks: bool) -> str:
+def word_wrapped(entries: Sequence[str], width: int, breaks: bool) -> str:
     """Entries as a mail program wraps them, words that are too long broken or not."""
     lines = [line for entry in entries for line in entry.expandtabs(1).split("\n")]
     cut = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -89,6 +90,54 @@ def test_files_folders_and_patterns_may_be_mixed_and_each_file_is_read_once(
     named = str(estate / "pc1" / "WindowsUpdate.log")
     data = told(capsys, named, str(estate / "*" / "WindowsUpdate.log"), str(estate / "pc1"), code=3)
     assert [Path(each["path"]).parent.name for each in data["files"]] == ["pc1", "pc2", "pc3"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights there")
+def test_links_are_followed_once_and_loops_of_them_end(estate: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write(elsewhere / "pc9" / "WindowsUpdate.log", *client_call(call(9)))
+    (estate / "linked").symlink_to(elsewhere)
+    (estate / "again").symlink_to(elsewhere / "pc9")
+    for number in range(12):
+        (estate / "pc1" / f"up{number}").symlink_to(estate)
+        (elsewhere / f"over{number}").symlink_to(estate / "pc1")
+    whole = logs.examine([estate])
+    real = [os.path.realpath(file.path) for file in whole.files]
+    assert len(real) == len(set(real)) == 7
+    assert str(elsewhere / "pc9" / "WindowsUpdate.log") in real
+    for pattern in ("**", "**/*.log", "**/*", "**/pc*/**/*.log"):
+        found = logs.examine([str(estate / pattern)])
+        paths = {os.path.realpath(file.path) for file in found.files}
+        assert paths <= set(real)
+        assert {
+            os.path.realpath(elsewhere / "pc9" / "WindowsUpdate.log"),
+            str(estate / "pc3" / "WindowsUpdate.log"),
+        } <= paths
+        assert (len(paths) == 7) is (pattern in ("**", "**/*"))
+
+
+def test_a_pattern_of_any_depth_names_what_the_shell_s_does(estate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(estate / ".hidden" / "x.log", "x")
+    write(estate / "a" / "b" / "c" / "x.log", "x")
+    write(estate / "a[b]" / "x.log", "x")
+    monkeypatch.chdir(estate)
+    for pattern in ("**/*.log", "**/x.log", "a/**/x.log", "**/c/**/*", "*/**/*.log", "**/**/x.log", "a**/x.log", "**"):
+        expected = {path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
+        found = {os.path.normpath(file.path) for file in logs.examine([pattern]).files}
+        assert found == expected, pattern
+
+
+def test_a_folder_without_rights_is_told_as_such(estate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if os.fspath(path) == str(estate / "pc2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    told = {file.path: file.problem for file in logs.examine([estate]).files}
+    assert told[str(estate / "pc2")] == "cannot be read: Permission denied"
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.log_generator import wrapped
+from tests.log_generator import word_wrapped
 from wsusfix import logs
 from wsusfix.logs import FileKind
 
@@ -71,7 +71,7 @@ def test_every_edition_wrapped_at_words_at_any_width_is_one_call_seen_from_both_
 ) -> None:
     ends = [edition(language, side).read_text(encoding="utf-8").splitlines() for side in ("client", "server")]
     for width in range(25, 91):
-        client, server = (list(logs.scan(io.BytesIO(wrapped(lines, width, breaks).encode()))) for lines in ends)
+        client, server = (list(logs.scan(io.BytesIO(word_wrapped(lines, width, breaks).encode()))) for lines in ends)
         assert [found.conclusive for found in (*client, *server)] == [True, True], width
         told = logs.correlate([*client, *server])
         assert (told.calls, len(told.pairs)) == (1, 1), width

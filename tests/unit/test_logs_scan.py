@@ -322,11 +322,11 @@ def test_lines_broken_by_a_mail_program_and_quoted_by_another_are_read() -> None
 def test_logs_wrapped_at_words_at_any_width_lose_nothing(width: int, breaks: bool) -> None:
     one, two = made.call(1), made.call(2, thread="w3wp.9", key="4712", tid="c01")
     for each in range(width, width + 5):
-        server = made.wrapped([*server_call(one), *server_call(two)], each, breaks)
+        server = made.word_wrapped([*server_call(one), *server_call(two)], each, breaks)
         found = list(logs.scan(io.BytesIO(server.encode()), name="s"))
         assert [(item.call_id, item.conclusive) for item in found] == [(one.call_id, True), (two.call_id, True)]
         assert [item.key for item in found if isinstance(item, ServerFinding)] == ["4711", "4712"]
-        client = made.wrapped([*client_call(one), *client_call(two)], each, breaks)
+        client = made.word_wrapped([*client_call(one), *client_call(two)], each, breaks)
         both = [*found, *logs.scan(io.BytesIO(client.encode()), name="c")]
         told = logs.correlate(both)
         assert (len(both), told.calls, len(told.pairs), told.inconclusive) == (4, 2, 2, 0)
@@ -335,7 +335,7 @@ def test_logs_wrapped_at_words_at_any_width_lose_nothing(width: int, breaks: boo
 def test_an_exception_of_another_type_in_a_wrapped_log_is_still_none_of_ours() -> None:
     other = [line.replace("System.ArgumentException", "System.FormatException") for line in server_call(made.call(1))]
     for width in range(25, 91):
-        assert list(logs.scan(io.BytesIO(made.wrapped(other, width, False).encode()))) == []
+        assert list(logs.scan(io.BytesIO(made.word_wrapped(other, width, False).encode()))) == []
 
 
 def test_a_fault_whose_line_lost_its_thread_is_of_the_call_of_the_same_moment() -> None:

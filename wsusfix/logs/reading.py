@@ -184,6 +184,8 @@ def _opened(source: Source) -> Iterator[_Bytes]:
     except ValueError as error:
         raise _NotALog(FileKind.UNREADABLE, f"is not the name of a file: {error}") from None
     if stat.S_ISDIR(kind):
+        with os.scandir(path):  # one without rights is told as such
+            pass
         raise _NotALog(FileKind.UNREADABLE, "is a folder")
     if not stat.S_ISREG(kind):
         raise _NotALog(FileKind.UNREADABLE, "is a device or a pipe, not a file")

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +30,11 @@ _WORTH_A_PROCESS: Final = 128_000_000
 _MOST_PROCESSES: Final = 4
 _MOST_SHOWN: Final = 20
 _OFFSET: Final = re.compile(r"[+-]\d\d:?\d\d", re.ASCII)
+
+#: The first ``**`` that is a part of a path by itself, and what separates it from the rest.
+_DEEP: Final = re.compile(
+    r"(?:^|(?<=[%s]))(?P<deep>\*\*)(?:$|[%s]+(?:\*\*(?:$|[%s]+))*)" % ((re.escape(os.sep + "/"),) * 3)
+)
 
 _Path = str | os.PathLike[str]
 
@@ -147,11 +152,26 @@ def _files(paths: Iterable[_Path]) -> Iterator[str]:
         if _exists(path) or not glob.has_magic(path):
             yield from _below(path)
             continue
-        matching = sorted(glob.iglob(path, recursive=True))
+        matching = sorted(dict.fromkeys(_matching(path)))
         for match in matching:
             yield from _below(match)
         if not matching:
             yield path
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """Return what *pattern* names; ``**`` stands for any folders, each taken once though links may lead to it again."""
+    found = _DEEP.search(pattern)
+    if found is None:
+        yield from glob.iglob(pattern)
+        return
+    front, rest = pattern[: found.start("deep")], pattern[found.end() :]
+    for top in glob.iglob(front) if front else (os.curdir,):
+        for folder, names in _walk(top, hidden=False):
+            if rest:
+                yield from _matching(os.path.join(glob.escape(folder), rest))
+            else:
+                yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
 
 
 def _exists(path: str) -> bool:
@@ -166,10 +186,34 @@ def _below(path: str) -> Iterator[str]:
         yield path
         return
     unreadable: list[str] = []
-    for folder, folders, names in os.walk(path, onerror=lambda error: unreadable.append(str(error.filename))):
-        folders.sort()
-        yield from (os.path.join(folder, name) for name in sorted(names))
+    for folder, names in _walk(path, lambda error: unreadable.append(str(error.filename))):
+        yield from (os.path.join(folder, name) for name in names)
     yield from unreadable
+
+
+def _walk(
+    top: str, on_error: Callable[[OSError], object] | None = None, *, hidden: bool = True
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield *top* and the folders below it with the names of their files; one that links lead to again is left out."""
+    seen = {_identity(top)}
+    for folder, folders, names in os.walk(top, onerror=on_error, followlinks=True):
+        known = sorted(folders, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+        folders.clear()
+        for name in known:
+            identity = _identity(os.path.join(folder, name))
+            if identity not in seen and (hidden or not name.startswith(".")):
+                seen.add(identity)
+                folders.append(name)
+        yield folder, sorted(names)
+
+
+def _identity(folder: str) -> object:
+    """Return what tells a folder apart from all others, by whichever path it is reached."""
+    try:
+        known = os.stat(folder)
+    except OSError:
+        return folder
+    return known.st_dev, known.st_ino
 
 
 # --- reading them ---------------------------------------------------------------------------------------------------
