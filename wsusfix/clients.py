@@ -22,7 +22,7 @@ from wsusfix.events import Note, Observer, ignore
 from wsusfix.facts import HostFacts
 from wsusfix.logs.correlate import Correlation, correlate
 from wsusfix.logs.detections import Detection
-from wsusfix.logs.findings import ClientFinding
+from wsusfix.logs.findings import ClientFinding, Finding
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.options import Timeouts
 from wsusfix.present import Presentable, counted, printable
@@ -45,26 +45,38 @@ _CLOCKS_APART: Final = timedelta(minutes=5)
 
 @dataclass(frozen=True, repr=False)
 class ClientReport(Presentable):
-    """What one client's log says; ``error`` where it was not reached."""
+    """What one client's log says; ``error`` where it was not reached.
+
+    ``correlation`` is what it says together with the servers' logs of the same calls: they prove what it leaves open.
+    """
 
     host: str
     logs: MachineLogs | None = None
     error: WsusFixError | None = None
+    correlation: Correlation | None = None
+
+    @property
+    def _told(self) -> Correlation | None:
+        return self.correlation or (self.logs.correlation if self.logs is not None else None)
 
     @property
     def hit(self) -> bool | None:
         """Whether calls of it failed by the fault; ``None`` where that is not known."""
-        if self.logs is None:
+        told = self._told
+        if self.logs is None or told is None:
             return None
-        if self.logs.correlation.calls:
+        if told.calls:
             return True
-        return False if self.logs.complete and not self.logs.correlation.inconclusive else None
+        return False if self.logs.complete and not told.inconclusive else None
 
     @property
     def servers(self) -> tuple[str, ...]:
         """The servers that it asked when calls failed, by URL."""
         findings = self.logs.findings if self.logs is not None else ()
-        urls = (found.server_url for found in findings if isinstance(found, ClientFinding) and found.conclusive)
+        pairs = self._told.pairs if self._told is not None else ()
+        paired = {pair.call_id for pair in pairs if pair.server.conclusive}
+        clients = (found for found in findings if isinstance(found, ClientFinding))
+        urls = (found.server_url for found in clients if found.conclusive or found.call_id in paired)
         return tuple(dict.fromkeys(printable(url, 200) for url in urls if url))
 
     @property
@@ -72,8 +84,9 @@ class ClientReport(Presentable):
         """What is said of it, in words."""
         if self.error is not None:
             return printable(self.error.message, 300)
+        found = self._told
         assert self.logs is not None
-        found = self.logs.correlation
+        assert found is not None
         if not self.hit:
             return (
                 "no failed call" if self.hit is False else "; ".join(self.logs.unread) or "inconclusive findings only"
@@ -168,11 +181,17 @@ def survey(
     if isinstance(at_once, bool) or not isinstance(at_once, int) or not 1 <= at_once <= _MOST_AT_ONCE:
         raise UsageError(f"at_once must be a number from 1 to {_MOST_AT_ONCE}")
     named = list(dict.fromkeys(hosts))
+    known = list(servers)
+    by_id: dict[str, list[Finding]] = {}
+    for finding in (finding for each in known for finding in each.findings):
+        if finding.call_id is not None:
+            by_id.setdefault(finding.call_id, []).append(finding)
 
     def ask(host: str) -> ClientReport:
         try:
             with connect(host, **connection) as client:
-                report = ClientReport(host, logs=client.client_log())
+                found = client.client_log()
+            report = ClientReport(host, logs=found, correlation=_with_servers(found, by_id))
         except WsusFixError as error:
             report = ClientReport(host, error=error)
         if on_client is not None:
@@ -186,7 +205,13 @@ def survey(
         # Whoever interrupts waits for those that are being asked, and not for those that are still to come.
         pool.shutdown(cancel_futures=True)
     logs = [report.logs for report in reports if report.logs is not None]
-    return Survey(reports, correlate(finding for each in (*logs, *servers) for finding in each.findings))
+    return Survey(reports, correlate(finding for each in (*logs, *known) for finding in each.findings))
+
+
+def _with_servers(found: MachineLogs, by_id: Mapping[str, list[Finding]]) -> Correlation:
+    """Return what a client's findings say, together with what servers say of the same calls."""
+    ids = dict.fromkeys(finding.call_id for finding in found.findings if finding.call_id is not None)
+    return correlate([*found.findings, *(finding for each in ids for finding in by_id.get(each, ()))])
 
 
 # --- the canary -----------------------------------------------------------------------------------------------------
@@ -280,6 +305,7 @@ class _Watch:
             server=settings.server,
             office_2003=settings.office_2003,
             failed_before=bool(before.correlation.calls),
+            since=self._since,
         )
         missing = self._missing(settings, before)
         if missing:

@@ -109,6 +109,7 @@ class Canary(Presentable):
         missing: what keeps it from proving anything, in words; nothing unless it is unknown.
         asked_at: when it was asked, by its own clock; ``None`` when it was not.
         detection: its search for updates, as its log tells it.
+        since: the change that it was asked after, by whichever clock; ``None`` when it was told of none.
     """
 
     host: str
@@ -119,6 +120,15 @@ class Canary(Presentable):
     missing: tuple[str, ...] = ()
     asked_at: datetime | None = None
     detection: Detection | None = None
+    since: datetime | None = None
+
+    def asked_before(self, change: datetime) -> bool:
+        """Return whether it was asked before *change*: by its clock, unless it was asked with that change in view.
+
+        A client that was asked after a change may have a clock that is behind the one by which the change is known.
+        """
+        in_view = self.since is not None and self.since >= change
+        return self.asked_at is not None and self.asked_at < change and not in_view
 
     @property
     def ok(self) -> bool:

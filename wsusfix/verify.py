@@ -6,7 +6,7 @@ Pure functions; the DLL's file version decides, whatever an installer's exit cod
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Final
 
 from packaging.version import Version
@@ -45,7 +45,7 @@ def verify(
         after: the facts now.
         before: the facts before a change; a service that ran then must run now.
         logs: the server's logs now, for what they say of the time since the change.
-        since: when the change was made.
+        since: when the change was made; a client that was asked before says nothing.
         canary: what a client says of the server.
     """
     diagnosis = diagnose(after)
@@ -80,7 +80,7 @@ def verify(
     if logs is not None and since is not None:
         checks.append(_logs(logs, since))
     if canary is not None:
-        checks.append(_canary(canary, after))
+        checks.append(_canary(canary, after, since))
     return Verification(
         host=after.host,
         ok=all(check.ok for check in checks if check.decides),
@@ -166,15 +166,27 @@ def _logs(logs: MachineLogs, since: datetime) -> Check:
     )
 
 
-def _canary(canary: Canary, facts: HostFacts) -> Check:
-    """Check what a client says; only the symptom itself speaks against a server, and one of another server is mute."""
+def _canary(canary: Canary, facts: HostFacts, since: datetime | None) -> Check:
+    """Check what a client says; only the symptom itself speaks against a server.
+
+    A client of another server, and one that was asked before the change, say nothing, for or against.
+    """
     ours = any(same_server(canary.server, name) for name in (facts.host, facts.computer_name))
-    found = (
-        canary.why if ours else f"it gets its updates from another server: {printable(canary.server, 200) or 'none'}"
-    )
-    hit = ours and canary.state is CanaryState.HIT
+    early = since is not None and canary.asked_before(since)
+    if not ours:
+        found = f"it gets its updates from another server: {printable(canary.server, 200) or 'none'}"
+    elif early and since is not None:
+        found = f"it was asked at {_moment(canary.asked_at)} by its clock, before the change at {_moment(since)}"
+    else:
+        found = canary.why
+    says = ours and not early
+    hit = says and canary.state is CanaryState.HIT
     name = f"client {printable(canary.host, 80)}"
-    return Check(name, ours and canary.ok, found, "a client that could be hit is served", decides=hit)
+    return Check(name, says and canary.ok, found, "a client that could be hit is served", decides=hit)
+
+
+def _moment(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _service(name: str, after: HostFacts, before: HostFacts | None, *, needed: bool) -> Check:

@@ -817,6 +817,16 @@ def test_the_log_of_a_later_agent_is_recognised_and_proves_nothing() -> None:
     assert log.file.problem is not None
 
 
+def test_what_a_later_agent_logs_is_inconclusive_however_much_of_it_is_there() -> None:
+    lines = [line.replace("2008-06-16\t", "2016/06/16\t", 1) for line in client_call(made.call(1))]
+    log = logs.scan(io.BytesIO("\r\n".join([*lines, ""]).encode()))
+    (found,) = log
+    assert isinstance(found, ClientFinding)
+    assert log.file.kind is FileKind.CLIENT_LATER
+    assert (found.conclusive, found.later_agent) == (False, True)
+    assert found.missing == ("an agent of the advisory's time",)
+
+
 def test_a_file_says_from_when_to_when_it_reaches() -> None:
     lines = [made.server_noise(number, START + timedelta(hours=number)) for number in range(30)]
     log = logs.scan(io.StringIO(text(*lines)))

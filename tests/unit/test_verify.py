@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -239,6 +240,28 @@ def test_a_service_pack_whose_dll_waits_for_a_restart_is_pending_and_not_verifie
 
 
 # --- what clients and logs say --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", list(CanaryState))
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_what_a_client_said_before_the_change_says_nothing_of_the_time_since(state: CanaryState, hours: int) -> None:
+    moment = datetime(2008, 7, 9, 12, tzinfo=timezone.utc)
+    said = dataclasses.replace(canary(state), asked_at=moment + timedelta(hours=hours), missing=("something",))
+    verified = verify(_fixed(), canary=said, since=moment)
+    (check,) = (check for check in verified.checks if check.name.startswith("client "))
+    late = hours >= 0
+    assert check.ok is (late and state is CanaryState.SERVED)
+    assert verified.ok is not (late and state is CanaryState.HIT)
+    assert ("before the change at 2008-07-09 12:00:00 UTC" in check.found) is not late
+    # Without a moment, or a client that was never asked, there is nothing to compare.
+    assert verify(_fixed(), canary=said).ok is (state is not CanaryState.HIT)
+    # By a clock that is behind, it may seem so of one that was asked with the change in view.
+    in_view = verify(_fixed(), canary=dataclasses.replace(said, since=moment), since=moment)
+    assert in_view.ok is (state is not CanaryState.HIT)
+    other = verify(_fixed(), canary=dataclasses.replace(said, since=moment - timedelta(hours=9)), since=moment)
+    assert other.ok is verified.ok
+    never = dataclasses.replace(said, asked_at=None)
+    assert verify(_fixed(), canary=never, since=moment).ok is (state is not CanaryState.HIT)
 
 
 def canary(state: CanaryState, server: str = "http://WSUS01.corp.example:8530") -> Canary:

@@ -96,6 +96,27 @@ def test_a_survey_asks_as_many_at_once_as_it_may_and_no_more(lab: Lab) -> None:
     assert threading.active_count() <= before + len(clients) * 4
 
 
+def test_a_client_s_unclear_call_counts_where_the_server_s_log_proves_it(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host)
+    assert client.agent is not None
+    lines = (client.files.read(client.agent.path) or b"").splitlines(keepends=True)
+    left = [line for line in lines if b"ErrorCode:" not in line and b"Method:" not in line]
+    client.files.replace(client.agent.path, b"".join(left))
+    (address,), how = reach(client)
+    with wsusfix.connect(**host.connection) as server:
+        seen = server.logs()
+    alone = wsusfix.clients.survey([address], **how)
+    assert [each.hit for each in alone.clients] == [None]
+    together = wsusfix.clients.survey([address], servers=iter([seen]), **how)
+    (report,) = together.clients
+    assert report.hit is True
+    assert report.servers == ("http://wsus01/ClientWebService/client.asmx",)
+    assert "2 failed calls, " in report.why
+    assert (together.correlation.calls, together.correlation.clients) == (2, 1)
+    assert json.loads(json.dumps(together.to_dict()))["hit"] == [address]
+
+
 def test_a_survey_of_nobody_is_empty() -> None:
     assert wsusfix.clients.survey([]).clients == ()
 
@@ -134,6 +155,10 @@ def test_a_client_that_failed_is_served_after_the_fix_and_verification_says_so(l
         assert len(verified.checks) == 6
         # What was seen before the fix still speaks against it, whatever the DLL says.
         assert not server.verify(canary=first).ok
+        # Asked about the time since, it says nothing.
+        early = server.verify(since=outcome.ended_at, canary=first)
+        assert early.ok
+        assert [check.ok for check in early.checks if check.name.startswith("client ")] == [False]
     assert not [path for path in client.files if f"\\{STAGING_NAME}\\" in path.lower()]
     assert client.tasks == ()
     assert [job.account for job in client.jobs] == ["NT AUTHORITY\\SYSTEM"] * 2

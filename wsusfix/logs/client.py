@@ -75,10 +75,11 @@ _NOTHING: Final[list[ClientFinding]] = []
 class _Call:
     """What was seen of one call so far."""
 
-    __slots__ = ("offset", "parts", "place", "status", "url")
+    __slots__ = ("later", "offset", "parts", "place", "status", "url")
 
-    def __init__(self, place: Place, offset: timedelta | None, url: bytes | None) -> None:
+    def __init__(self, place: Place, offset: timedelta | None, url: bytes | None, later: bool) -> None:
         self.place = place
+        self.later = later
         self.offset = offset
         self.url = url
         self.status: int | None = None
@@ -100,6 +101,7 @@ class ClientCalls:
         self._urls: OrderedDict[_Key, bytes] = OrderedDict()
         self._heads: OrderedDict[_Key | bytes, Place] = OrderedDict()
         self._done: list[ClientFinding] = []
+        self._later = False
 
     def take(self, entry: Entry) -> list[ClientFinding]:
         """Take the next entry; return the calls that are over by it."""
@@ -109,6 +111,8 @@ class ClientCalls:
         key: _Key = None
         if entry.of == Of.CLIENT and entry.head is not None:
             key = entry.head["pid"], entry.head["tid"]
+            # Agents of the advisory's time write their days with dashes.
+            self._later = b"/" in (entry.head["date"] or b"")
             if b"tz:" in text:
                 given = offset_of_header(text)
                 self.offset = self.offset if given is None else given
@@ -176,7 +180,7 @@ class ClientCalls:
 
     def _begin(self, key: _Key, place: Place) -> _Call:
         self._give_up_before(place)
-        call = self._open[key] = _Call(place, self.offset, self._urls.get(key))
+        call = self._open[key] = _Call(place, self.offset, self._urls.get(key), self._later)
         return call
 
     def _give_up_before(self, place: Place) -> None:
@@ -208,6 +212,7 @@ class ClientCalls:
                 method=decoded(parts.get("method")),
                 call_id=call_id(parts.get("call_id")),
                 server_url=decoded(call.url),
+                later_agent=call.later,
             )
         )
 

@@ -41,7 +41,8 @@ class ClientFinding(Presentable):
     """One failed call as the client logged it: lines of one process and thread (advisory 954960, client sample).
 
     ``time`` carries its zone where the log's header gives it, and is the client's local time without one elsewhere;
-    whatever a damaged copy lost is ``None``.
+    whatever a damaged copy lost is ``None``.  ``later_agent`` says that the lines are those of an agent of Windows 10
+    or later, which the advisory does not speak of.
     """
 
     file: str
@@ -56,6 +57,7 @@ class ClientFinding(Presentable):
     method: str | None = None
     call_id: str | None = None
     server_url: str | None = None
+    later_agent: bool = False
 
     @property
     def kind(self) -> str:
@@ -80,6 +82,7 @@ class ClientFinding(Presentable):
             (f"ErrorCode {advisory.SERVER_ERROR_CODE}", self.error_code == advisory.SERVER_ERROR_CODE),
             (f"method {advisory.CLIENT_METHOD}", method.endswith(f"/{advisory.CLIENT_METHOD}")),
             ("call ID", self.call_id is not None),
+            ("an agent of the advisory's time", not self.later_agent),
         )
         return tuple(what for what, there in needed if not there)
 
