@@ -208,6 +208,16 @@ def test_a_finding_is_told_when_its_last_line_is_there_and_others_when_they_are_
     assert told == [(9, 3), (2102, 14), (2108, 2102)]
 
 
+@pytest.mark.parametrize(("seconds", "one"), [(9, True), (11, False), (3600, False)])
+def test_a_fault_long_after_an_exception_of_its_thread_is_another_call_s(seconds: int, one: bool) -> None:
+    stack, _ = server_call(made.call(1))
+    fault = made.server_fault(made.call(2, time=made.START + timedelta(seconds=seconds)))
+    found = list(logs.scan(io.BytesIO(f"{stack}\n{fault}\n".encode())))
+    assert [(each.conclusive, each.call_id) for each in found] == (
+        [(True, made.call(2).call_id)] if one else [(True, None), (False, made.call(2).call_id)]
+    )
+
+
 def test_an_exception_logged_again_on_its_way_up_is_one_call() -> None:
     stack, fault = server_call(call())
     assert only_server(text(stack, stack, fault)).call_id == call().call_id
@@ -711,10 +721,22 @@ def test_a_log_that_goes_on_in_another_encoding_is_read_to_its_end(filler: int) 
         (first + noise).encode() + wide(second + noise) + third.encode(),
         (noise + first).encode() + b"\xff\xfe" + wide(noise + second + noise) + third.encode(),
         wide(first + noise) + (noise + second + third).encode(),
+        b"\xff\xfe" + wide(first + noise + first) + b"x" + wide(noise + second + third),
     ):
         found = findings_of(content)
-        assert [each[1] for each in found] == expected
+        assert list(dict.fromkeys(each[1] for each in found)) == expected
         assert all(each[2] for each in found)
+
+
+@pytest.mark.parametrize("short", [*range(0, 2000, 190), *range(290, 400, 5)])
+def test_a_change_of_encoding_is_seen_wherever_a_block_ends(short: int) -> None:
+    first, second = (
+        "\r\n".join([*client_call(made.call(each, time=made.START + timedelta(hours=each))), ""]) for each in (1, 2)
+    )
+    size = reading.BLOCK - short - 2 - 2 * len(first)
+    filler = wide(("x" * 98 + "\r\n") * (size // 200 + 1))[-size + size % 2 :]
+    content = b"\xff\xfe" + filler + wide(first) + (second + ("y" * 98 + "\r\n") * 4000).encode()
+    assert [each[1:] for each in findings_of(content)] == [(made.call(each).call_id, True) for each in (1, 2)]
 
 
 @pytest.mark.parametrize("encoding", made.ENCODINGS)

@@ -107,6 +107,7 @@ class EntryReader:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._number = 1
         self._rest = b""
+        self._half = b""
         self._entry: Entry | None = None
         #: Bytes that were looked at and lines that were taken apart, for who asks whether work grows with length only.
         self.work = 0
@@ -114,12 +115,19 @@ class EntryReader:
     def begin(self, number: int) -> None:
         """Begin anew at line *number*."""
         self._number = number
-        self._rest = b""
+        self._rest = self._half = b""
         self._entry = None
         self._decoder = codecs.getincrementaldecoder(self._wide)("replace") if self._wide else None
 
+    def go_on_in_bytes(self) -> None:
+        """Take what follows as ANSI or UTF-8, or as a mixture of that and UTF-16."""
+        if self._decoder is not None:
+            self._half = self._decoder.getstate()[0]
+        self._wide = self._decoder = None
+
     def feed(self, data: bytes) -> list[Entry]:
         """Take more bytes; return the entries that are complete."""
+        data, self._half = self._half + data, b""
         if self._decoder is not None:
             data = self._decoder.decode(data).encode("utf-8", "replace")
         elif b"\0" in data:

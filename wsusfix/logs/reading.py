@@ -398,13 +398,9 @@ class _Blocks:
         end = self.base + self._size
         limit = end if ended else max(self._searched, end - _MARGIN)
         if self.encoding.wide is not None and self._goes_on_otherwise(limit):
-            yield from self._pause()
-            fed, due = self._fed, self._due
             # From here on each line is read as it is, in either encoding, as a file that began in bytes is.
             self.encoding = replace(BYTES, newline=self.encoding.newline)
-            self.entries = EntryReader(self.encoding)
-            if due > fed:
-                self._begin(stream, fed)
+            self.entries.go_on_in_bytes()
         for hit, needle in self._hits(limit):
             if needle == _HEADER:
                 self._header(hit)
