@@ -28,6 +28,8 @@ __all__ = ["LogReport", "examine", "parse_offset", "sensible_processes"]
 #: Starting another process takes about as long as reading so many bytes.
 _WORTH_A_PROCESS: Final = 128_000_000
 _MOST_PROCESSES: Final = 4
+#: And handing over a file, as long as so many.
+_WORTH_A_MESSAGE: Final = 1_000_000
 _MOST_SHOWN: Final = 20
 _OFFSET: Final = re.compile(r"[+-]\d\d:?\d\d", re.ASCII)
 
@@ -237,9 +239,11 @@ def _read_side_by_side(files: list[str], processes: int, read: partial[_Read]) -
     forks = sys.platform == "linux" and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if forks else "spawn")
     # Large files first, so that none is begun when the others have ended.
-    order = sorted(range(len(files)), key=lambda index: _size(files[index]), reverse=True)
+    sizes = [_size(file) for file in files]
+    order = sorted(range(len(files)), key=lambda index: sizes[index], reverse=True)
+    # Small files are handed over several at a time, large ones one by one: at the end nobody waits for long.
+    share = max(1, min(32, len(files) // (8 * processes), _WORTH_A_MESSAGE * len(files) // (sum(sizes) + 1)))
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        share = max(1, min(32, len(files) // (8 * processes)))
         results = dict(zip(order, pool.map(read, [files[index] for index in order], chunksize=share), strict=True))
     return [results[index] for index in range(len(files))]
 
