@@ -50,6 +50,30 @@ def test_nothing_gives_an_empty_picture() -> None:
     assert picture.none_since(START) is True
 
 
+@pytest.mark.parametrize(
+    ("skew", "doubtful"),
+    [
+        (0, False),
+        (299, False),
+        (-299, False),
+        (450, False),
+        (3600, True),
+        (-3599, True),
+        (1800 + 240, True),
+        (3230, False),
+    ],
+)
+def test_a_header_from_before_summer_time_is_told(skew: int, doubtful: bool) -> None:
+    time = START.astimezone(timezone(timedelta(hours=-7))) + timedelta(seconds=skew)
+    (pair,) = correlate([server(), client(time=time)]).pairs
+    assert pair.skew_seconds == skew
+    assert pair.zone_doubtful is doubtful
+    assert pair.to_dict()["zone_doubtful"] is doubtful
+    assert ("summer time may have changed since" in str(pair)) is doubtful
+    (inferred,) = correlate([server(), client(time=time.replace(tzinfo=None))]).pairs
+    assert not inferred.zone_doubtful
+
+
 def test_a_pair_is_one_call_with_the_client_s_clock_minus_the_server_s() -> None:
     behind = START.astimezone(timezone(timedelta(hours=-7))) - timedelta(seconds=3)
     picture = correlate([server(), client(time=behind), client(2), LogProblem("x", "is empty")])

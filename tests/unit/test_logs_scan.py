@@ -218,6 +218,27 @@ def test_a_fault_long_after_an_exception_of_its_thread_is_another_call_s(seconds
     )
 
 
+@pytest.mark.parametrize(
+    ("quoted", "encoding"),
+    [
+        ("\u00ab {} \u00bb", "utf-8"),
+        ("\u00ab {} \u00bb", "cp1252"),
+        ("\u00ab\u00a0{}\u00a0\u00bb", "utf-8"),
+        ("\u00ab\u00a0{}\u00a0\u00bb", "cp1252"),
+        ("\u201e{}\u201d", "utf-8"),
+        ("\u201e{}\u201c", "cp1252"),
+        ("\u201e{}\u201d", "cp1250"),
+        ("\u2018{}\u2019", "cp1252"),
+        ("\u300c{}\u300d", "utf-8"),
+    ],
+)
+def test_the_key_is_found_in_the_quotes_of_any_language(quoted: str, encoding: str) -> None:
+    text = "\n".join(server_call(made.call(1))).replace("'4711'", quoted.format("4711"))
+    (found,) = logs.scan(io.BytesIO(text.encode(encoding)))
+    assert isinstance(found, ServerFinding)
+    assert (found.key, found.conclusive) == ("4711", True)
+
+
 def test_an_exception_logged_again_on_its_way_up_is_one_call() -> None:
     stack, fault = server_call(call())
     assert only_server(text(stack, stack, fault)).call_id == call().call_id

@@ -23,6 +23,7 @@ __all__ = ["Correlation", "Pair", "correlate"]
 #: Offsets of zones are whole quarters of an hour, from 12 hours behind to 14 ahead; clocks in a domain differ by less
 #: than the half of one (Kerberos allows five minutes). So a client's zone can be told from one call seen by both ends.
 _QUARTER: Final = timedelta(minutes=15)
+_CLOCKS_APART: Final = timedelta(minutes=5)
 _OFFSETS: Final = (timedelta(hours=-12), timedelta(hours=14))
 _MOST_SHOWN: Final = 10
 
@@ -43,6 +44,21 @@ class Pair(Presentable):
     utc_offset_seconds: int | None = None
     zone_inferred: bool = False
 
+    @property
+    def zone_doubtful(self) -> bool:
+        """Whether the zone of the client's header explains its time so badly that another one would do better.
+
+        An agent writes its zone when it starts, and goes on for months: summer time may have begun or ended since.
+        """
+        if self.skew_seconds is None or self.zone_inferred:
+            return False
+        apart = timedelta(seconds=self.skew_seconds)
+        nearest = round(apart / _QUARTER) * _QUARTER
+        return bool(nearest) and abs(apart - nearest) <= _CLOCKS_APART
+
+    def _extra(self) -> Mapping[str, object]:
+        return {"zone_doubtful": self.zone_doubtful}
+
     def _summary(self) -> str:
         return self.call_id
 
@@ -50,6 +66,7 @@ class Pair(Presentable):
         skew = ""
         if self.skew_seconds is not None and self.utc_offset_seconds is not None:
             how = "inferred" if self.zone_inferred else "by its log"
+            how += "; summer time may have changed since" if self.zone_doubtful else ""
             skew = (
                 f", its clock {self.skew_seconds:+.3f} s, its zone UTC{_offset_text(self.utc_offset_seconds)} ({how})"
             )

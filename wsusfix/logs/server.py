@@ -28,13 +28,19 @@ _SYNC: Final = advisory.SERVER_FRAME_SYNC.encode()
 _WORTH: Final = re.compile(b"|".join(map(re.escape, (b"Exception", _INSERT, _SYNC, _ERROR_CODE))))
 
 #: The parts of a group, in the order in which they are logged. The key is quoted, in whichever way the language does.
-_QUOTE: Final = rb"(?:['\"\x91-\x94\xab\xbb]|\xe2\x80[\x98-\x9f\xb9\xba]|\xc2[\xab\xbb]|\xe3\x80[\x8c-\x8f])"
+_QUOTE: Final = (
+    rb"(?:['\"\x82\x84\x8b\x91-\x94\x9b\xab\xbb]|\xe2\x80[\x98-\x9f\xb9\xba]|\xc2[\xab\xbb]|\xe3\x80[\x8c-\x8f])"
+)
+#: What French has between a quote and the key: a blank, which does not break a line.
+_BLANK: Final = rb"(?:\s|\xa0|\xc2\xa0|\xe2\x80\xaf)?"
 _PARTS: Final = re.compile(
     rb"(?:(?<![\w.])|(?<="
     + re.escape(_METHOD.rpartition(b".")[2])
     + rb"))(?P<exception>(?:System|Microsoft)\.[\w.]{0,120}Exception)(?=[:\s]|$)(?:(?=[^\n(]{0,200}?"
     + _QUOTE
+    + _BLANK
     + rb"(?P<key>[\w{}-]{1,80})"
+    + _BLANK
     + _QUOTE
     + rb"))?"
     + rb"|(?<![\w.])(?:(?P<frame>[A-Za-z_]\w{0,80}(?:\.{1,2}[A-Za-z_]\w{0,80}){1,12})\s?\("
