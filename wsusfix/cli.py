@@ -630,7 +630,9 @@ def _logs_command(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         description=text[0].upper() + text[1:] + ".",
         epilog="exit codes: 0 the logs do not prove the symptom, 2 usage, 3 they prove it",
     )
-    command.add_argument("paths", nargs="+", metavar="PATH", help="a log, a folder of logs, or a pattern")
+    command.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a log, a folder of logs, a pattern, or - for standard input"
+    )
     command.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else on standard output"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import json
 import os
 import re
@@ -140,6 +141,20 @@ def test_a_folder_without_rights_is_told_as_such(estate: Path, monkeypatch: pyte
     assert told[str(estate / "pc2")] == "cannot be read: Permission denied"
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_dash_is_standard_input(
+    estate: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, processes: str
+) -> None:
+    server = estate / "wsus" / "SoftwareDistribution.log"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(server.read_bytes())))
+    data = told(capsys, "-", str(estate / "pc1"), "--processes", processes, code=3)
+    assert [(each["kind"], each["file"]) for each in data["findings"]] == [
+        ("server", "-"),
+        ("client", str(estate / "pc1" / "WindowsUpdate.log")),
+    ]
+    assert len(data["pairs"]) == 1
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,7 +270,7 @@ def test_every_command_in_the_document_is_one_the_program_takes() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     commands = [shlex.split(line.partition(" #")[0].partition(" >")[0])[1:] for line in lines]
-    assert [words[0] for words in commands] == ["logs", "logs", "logs", "survey", "canary"]
+    assert [words[0] for words in commands] == ["logs", "logs", "logs", "logs", "survey", "canary"]
     for words in commands:
         _parser().parse_args(words)
 

@@ -31,6 +31,8 @@ _MOST_PROCESSES: Final = 4
 #: And handing over a file, as long as so many.
 _WORTH_A_MESSAGE: Final = 1_000_000
 _MOST_SHOWN: Final = 20
+#: Standard input, where no file is called so.
+_INPUT: Final = "-"
 _OFFSET: Final = re.compile(r"[+-]\d\d:?\d\d", re.ASCII)
 
 #: The first ``**`` that is a part of a path by itself, and what separates it from the rest.
@@ -99,7 +101,8 @@ def examine(paths: Iterable[_Path] | _Path, *, processes: int = 1, utc_offset: t
     """Read logs and say what they prove.
 
     Args:
-        paths: files, folders (with all that is in them) and patterns such as ``*/WindowsUpdate.log``.
+        paths: files, folders (with all that is in them) and patterns such as ``*/WindowsUpdate.log``; ``-`` is standard
+            input.
         processes: read so many files at a time; a script that asks for more than one must be importable.
         utc_offset: the clients' offset from UTC, for client logs without a header that says it.
 
@@ -109,7 +112,9 @@ def examine(paths: Iterable[_Path] | _Path, *, processes: int = 1, utc_offset: t
     if processes < 1:
         raise errors.UsageError("at least one process has to read", phase="logs")
     files = list(dict.fromkeys(_files([paths] if isinstance(paths, (str, os.PathLike)) else paths)))
-    if not any(map(_exists, files)):
+    if _INPUT in files:
+        processes = 1  # others would not have it
+    elif not any(map(_exists, files)):
         told = ", ".join(printable(file, 200) for file in files[:5]) or "nothing was named, or empty folders"
         raise errors.UsageError(f"there is no file to read: {told}", phase="logs")
     findings: list[Finding] = []
@@ -256,7 +261,8 @@ def _size(file: str) -> int:
 
 
 def _read(file: str, *, utc_offset: timedelta | None) -> _Read:
-    log = scan(file, utc_offset=utc_offset)
+    piped = file == _INPUT and not _exists(file) and sys.stdin is not None
+    log = scan(getattr(sys.stdin, "buffer", sys.stdin) if piped else file, name=file, utc_offset=utc_offset)
     found: list[Finding] = [finding for finding in log if not isinstance(finding, LogProblem)]
     found.sort(key=lambda finding: finding.line or 0)
     return log.file, found
