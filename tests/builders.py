@@ -60,6 +60,7 @@ __all__ = [
     "plan",
     "setup",
     "upgrade_plan",
+    "upgraded",
     "verification",
 ]
 
@@ -152,6 +153,10 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         "job_kind": "",
         "job_phase": "",
         "reset_state": "none",
+        "upgrade_state": "none",
+        "upgrade_number": "",
+        "upgrade_record": "",
+        "upgrade_end": "",
         "leftovers": 0,
         "setup_PortNumber": "80",
         "setup_InstallType": "1",
@@ -164,6 +169,21 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         **changes,
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def upgraded(state: str, *, restart: bool = False) -> Changes:
+    """Return what an upgrade keeps of what it had stopped, an hour ago, as changes to the ordinary answer."""
+    record = (
+        "time=2008-09-02T08:50:00Z\njob_id=0123456789ab\nversion=3.0.6000.374\nservices=wsusservice/w3svc/was\n"
+        "sites=1/7\nidle_sites=2\nbackup=C:\\Windows\\wsusfix-backup\\a\\SUSDB.bak\nend\n"
+    )
+    end = f"time=2008-09-02T09:00:00Z\nrestart={str(restart).lower()}\nend\n"
+    return {
+        "upgrade_state": state,
+        "upgrade_number": "3",
+        "upgrade_record": record,
+        "upgrade_end": end if state == "closed" else "",
+    }
 
 
 def no_logs() -> dict[str, Scalar]:

@@ -485,6 +485,8 @@ PREREQUISITE_ARGUMENTS: Final = "/q /p"
 #: How the names of setup's logs begin, in the ``%TEMP%`` of whoever runs it, and where that is for the services that
 #: SYSTEM runs, below ``%windir%`` (deployment guide; Windows).
 SETUP_LOGS: Final = ("WSUSSetup", "WSUSCa_", "WSUSPreReqCheck")
+#: Those of them that tell most: how it ended, and which prerequisites it missed.
+SETUP_LOGS_FIRST: Final = ("WSUSSetup.log", "WSUSPreReqCheck.xml")
 SYSTEM_TEMP: Final = "Temp"
 #: The services of IIS that stop with ``iisreset /stop``: these, and what depends on them (Windows).
 IIS_SERVICES: Final = ("iisadmin", "was", "w3svc")

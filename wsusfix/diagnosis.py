@@ -186,6 +186,8 @@ def _judge(facts: HostFacts) -> _Judgement:
                 f"WSUS has a Setup key, but its InstallType ({wsus.install_type_raw or 'absent'}) is none we know",
                 (installed, version),
             )
+        case InstallType.CONSOLE if facts.removed:
+            return _removed(facts, installed)
         case InstallType.CONSOLE:
             return (
                 Verdict.NOT_A_SERVER,
@@ -204,6 +206,8 @@ def _without_setup_key(facts: HostFacts) -> _Judgement:
     if wsus.wsus2_product:
         product = Evidence("MSI product", advisory.WSUS_2_PRODUCT, "product")
         return Verdict.NOT_AFFECTED, "WSUS 2.0 is installed, which does not have the fault", (key, product)
+    if facts.removed:
+        return _removed(facts, key)
     if advisory.WSUS_SERVICE in wsus.services:
         service = Evidence(f"service {advisory.WSUS_SERVICE}", wsus.services[advisory.WSUS_SERVICE], "product")
         return (
@@ -218,7 +222,23 @@ def _without_setup_key(facts: HostFacts) -> _Judgement:
             "WSUS is not installed, and an upgrade of it was begun here: its setup has removed it, or is at work",
             (key, job),
         )
+    if facts.reset is ResetState.REFUSED:
+        kept = Evidence("what is kept here", "cannot be read", "what wsusfix left on the server")
+        return (
+            Verdict.UNKNOWN,
+            "WSUS is not installed, and what wsusfix keeps here cannot be read: has an upgrade removed it?",
+            (key, kept),
+        )
     return Verdict.NOT_A_SERVER, "WSUS is not installed", (key,)
+
+
+def _removed(facts: HostFacts, evidence: Evidence) -> _Judgement:
+    record = Evidence("upgrade of WSUS", str(facts.upgrade), "what its job wrote down")
+    return (
+        Verdict.UNKNOWN,
+        "there is no WSUS server, and an upgrade of it was begun here: its setup has removed it",
+        (evidence, record),
+    )
 
 
 def _generation_2(wsus: WsusInstallation, evidence: tuple[Evidence, ...]) -> _Judgement:
@@ -344,6 +364,8 @@ def _notes(facts: HostFacts, verdict: Verdict) -> tuple[str, ...]:
         notes.append("the DLL is to be replaced at the next restart")
     if facts.cut_off:
         notes.append("a reset of approvals was cut off: the server may be switched still; the next run puts it back")
+    if facts.standing_still and facts.upgrade is not None:
+        notes.append(f"an upgrade has left stopped what ran before ({facts.upgrade.names}); the next run starts it")
     if facts.job is not None and facts.job.active:
         notes.append(f"a job of wsusfix is at work: {facts.job}")
     return tuple(notes)

@@ -59,7 +59,7 @@ class Verification(Presentable):
     Args:
         found: file version of the DLL, ``None`` where there is none.
         required: the lowest fixed version (KB954960), ``None`` where the product never had the fault.
-        restart_pending: the new DLL waits for a restart.
+        restart_pending: the new DLL waits for a restart, or WSUS setup has asked for one.
         worked_around: whether the approvals of the update are known to have been reset; ``None`` when that is unknown.
             The verdict stays what it is: the fault is still in the product.
 

@@ -336,11 +336,19 @@ class WsusServer:
         Applying the plan then sends nothing of them; :meth:`cleanup` removes them.
 
         Raises:
+            UsageError: the plan is of another server, or blocked; nothing was sent.
             PackageError: a file cannot be read, or is no longer the one that was planned with.
             RefusedByServerError: the staging folder is not closed as it must be, or the drive is too full.
         """
         if not isinstance(plan, Plan) or plan.host != self.host:
             raise UsageError("this plan was made for another server", host=self.host, phase="stage")
+        if plan.blocked:
+            raise UsageError(
+                "the plan is blocked, so nothing is staged: " + "; ".join(each.reason for each in plan.blocked),
+                host=self.host,
+                phase="stage",
+                hint="; ".join(each.unblock for each in plan.blocked),
+            )
         packages = {step.package.sha256: step.package for step in plan.steps if hasattr(step, "package")}
         for package in packages.values():
             if Package.read(package.path).sha256 != package.sha256:
@@ -385,6 +393,7 @@ class WsusServer:
                 consent=consent,
                 timeouts=self._connection.timeouts,
                 on_event=watched,
+                look_around=self._look_around,
             )
         except KeyboardInterrupt as interrupt:
             interrupt.args = (f"{self.host}: interrupted; {watched.left}",)
@@ -459,7 +468,8 @@ class WsusServer:
     def cleanup(self) -> Cleanup:
         """Remove the task and everything else that wsusfix left on the server.
 
-        Audit entries in its event log stay, and so does what a reset of approvals keeps: its record and its marker.
+        Audit entries in its event log stay, and so do backups, what a reset of approvals keeps (its record and its
+        marker), and what an upgrade does: what it had stopped, and whether WSUS was there at its end.
 
         :meth:`apply` does so by itself when it ends well; this is for what a failed run has left.
 

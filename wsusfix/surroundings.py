@@ -16,7 +16,7 @@ from wsusfix import advisory
 from wsusfix.facts import AnswerReader, DatabasePlace, HostFacts
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, bytes_text, printable, rows
-from wsusfix.scripts.contracts import BACKUP_NAME, Scalar
+from wsusfix.scripts.contracts import BACKUP_NAME, UNVERIFIED_NAME, Scalar
 
 __all__ = [
     "DatabaseState",
@@ -115,7 +115,7 @@ class Surroundings(Presentable):
         services: that run and would stop with IIS and WSUS, in the order in which they stop.
         sites: of IIS; *sites_trouble* says why they cannot be told.
         drives: of the paths that matter.
-        backups: of the database that lie on the server from earlier runs.
+        backups: of the database that lie on the server from earlier runs, and were read back.
         clock: the server's own.
     """
 
@@ -192,6 +192,7 @@ def probe_parameters(facts: HostFacts, timeouts: Timeouts) -> dict[str, Any]:
         "service_roots": service_roots(),
         "paths": [path for path in (facts.wsus.target, facts.wsus.content) if path],
         "backup_folder": BACKUP_NAME,
+        "unverified": UNVERIFIED_NAME,
         "seconds": min(_DATABASE_SECONDS, whole_seconds(timeouts.script)),
     }
 

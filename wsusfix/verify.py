@@ -52,6 +52,7 @@ def verify(
     verdict = diagnosis.verdict
     half = verdict is Verdict.UNKNOWN and after.wsus.product is Product.SP2
     waiting = (verdict is Verdict.EXPOSED_SP1 or half) and after.restart.concerns(after.wsus.dll_path)
+    asked = after.restart_asked
     around = diagnosis.worked_around is True
     why = f"{diagnosis.why}; the fault is worked around, and still in the product" if around else diagnosis.why
     # A workaround makes no product without the fault; it makes one that does no harm.
@@ -71,6 +72,12 @@ def verify(
         checks += _reset(diagnosis, after.approvals)
     if waiting:
         checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
+    elif asked:
+        found = "WSUS setup has asked for a restart, and something waits for it"
+        checks.append(Check("restart", False, found, "the server restarted"))
+    if after.standing_still and after.upgrade is not None:
+        found = f"not all was started again of {printable(after.upgrade.names)}"
+        checks.append(Check("what an upgrade had stopped", False, found, "it runs again"))
     if before is not None and _serves(before) and not _serves(after):
         checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (
@@ -87,7 +94,7 @@ def verify(
         verdict=verdict.value,
         found=after.wsus.dll_version,
         required=required,
-        restart_pending=waiting,
+        restart_pending=waiting or asked,
         checks=tuple(checks),
         worked_around=diagnosis.worked_around,
     )

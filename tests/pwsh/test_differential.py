@@ -157,7 +157,8 @@ def questions(state: State) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "poll_job", {"staging_name": STAGING_NAME, "job_id": "a", "after": after, "start_seconds": 60}
     facts = parse("wsus", builders.answer())
     yield "approvals", approvals_parameters(facts, ("00000000-0000-0000-0000-000000000000",))
-    yield "collect_job", {"staging_name": STAGING_NAME, "job_id": "a", "tail": 21}
+    bounds = {"tail": 21, "first": ["b.log"], "each": 7, "most": 30}
+    yield "collect_job", {"staging_name": STAGING_NAME, "job_id": "a", **bounds}
     yield "stage", {**about, "reserve": "1000"}
     yield "assemble", about
     yield "facts", probe_parameters(Timeouts())

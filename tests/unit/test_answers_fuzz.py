@@ -51,6 +51,7 @@ from wsusfix.scripts.contracts import (
     ResetState,
     Scalar,
     StagingState,
+    UpgradeState,
 )
 
 TIMEOUTS: Final = Timeouts()
@@ -140,6 +141,7 @@ NASTY: Final = (
     "\\\\evil\\share",
     "",
 )
+UPGRADED: Final = builders.upgraded("closed")
 #: What a reader looks for in a key, and near misses of it, so that bent answers get past the first look.
 FITTING: Final[Mapping[str, Sequence[str]]] = {
     "kind": [*JOBS, "nonsense", ""],
@@ -160,6 +162,10 @@ FITTING: Final[Mapping[str, Sequence[str]]] = {
     "job_id": ["abc", "", "../abc", "a b", "x" * 41],
     "staging_state": [state.value for state in StagingState],
     "reset_state": [state.value for state in ResetState],
+    "upgrade_state": [state.value for state in UpgradeState],
+    "upgrade_number": ["3", "\u0663", "-1", "9" * 40],
+    "upgrade_record": [UPGRADED["upgrade_record"], "services=\x1b[2J/w3svc\nsites=" + "1/" * 9000, "end\nend"],
+    "upgrade_end": ["time=2008-09-02T09:00:00Z\nrestart=true\nend\n", "time=\u0662\nrestart=\x1b[2J\nend", ""],
     "updates": [builders.UPDATE, f"{builders.NEAR}\n{builders.TREATED}", f"{builders.UPDATE}\x1b[2J", "nonsense"],
     "marker": [builders.MARKER, builders.MARKER.replace(" 102", " \u0663"), builders.MARKER[:-4]],
     "saved": [builders.SAVED, builders.SAVED.replace("CORP", "\x1b[2J"), builders.SAVED[:-9]],
@@ -335,6 +341,7 @@ DECIDED: Final = frozenset(
         "staging_free",
         "system_free",
         "reset_state",
+        "upgrade_state",
     }
 )
 

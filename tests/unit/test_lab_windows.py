@@ -582,7 +582,9 @@ def test_the_states_of_a_job_come_in_order_and_only_the_newer_ones(server: Drive
 
 def test_the_log_of_a_job_is_brought_back_with_its_hash(server: Driver, lab: Lab) -> None:
     server.install(lab.package())
-    answer = server.ask("collect_job", staging_name=STAGING_NAME, job_id=server.host.jobs[0].id, tail=10_000)
+    asked = {"first": [], "each": 10_000, "most": 10_000}
+    answer = server.ask("collect_job", staging_name=STAGING_NAME, job_id=server.host.jobs[0].id, tail=10_000, **asked)
+    assert answer["log_1"] == answer["log_tail"]
     assert "MainEngineThread is returning 0" in answer["log_tail"]
     digest, length, name = answer["logs"].split("\n")[0].split(" ")
     log = server.host.files.read(f"{STAGING}\\jobs\\{server.host.jobs[0].id}\\install.log")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from tests import builders
-from tests.builders import DLL, SHA256, diagnosis, facts, package
+from tests.builders import DLL, SHA256, diagnosis, facts, package, upgraded
 from wsusfix.advisory import Architecture
 from wsusfix.diagnosis import Diagnosis
 from wsusfix.facts import HostFacts
@@ -640,6 +640,7 @@ _BASIS: Final[list[tuple[dict[str, Any], str]]] = [
     ({"dll_version": "3.1.6001.66"}, "dll_version: 3.1.6001.65 -> 3.1.6001.66"),
     ({"dll_version": ""}, "dll_version: 3.1.6001.65 -> None"),
     ({"reset_state": "open"}, "reset: none -> open"),
+    (upgraded("stopped"), "upgrade:  -> stopped"),
 ]
 #: These WSUS itself tells; test_plan_reset tries them.
 _TOLD_BY_WSUS: Final = {"updates", "replica"}
@@ -672,6 +673,7 @@ def test_space_time_and_the_like_are_no_part_of_the_basis() -> None:
         job_status="running",
         os_caption="x",
         culture="ja-JP",
+        **upgraded("closed"),
     )
     assert Basis.of(facts()).changes(Basis.of(unmoved)) == ()
     assert Basis.of(facts()) == Basis.of(unmoved)

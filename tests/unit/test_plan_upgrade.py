@@ -37,6 +37,7 @@ OBSTACLES: Final = {
     "triggers": r"nested triggers turned off",
     "connected": r"others are connected to the database",
     "front ends": r"several front ends share the database",
+    "front ends unasked": r"nobody knows whether other front ends",
     "sites": r"the sites of IIS cannot be told",
     "upstream unasked": r"nobody knows whether there is an upstream server",
     "upstream unknown": r"the version of the upstream server .* is unknown",
@@ -105,6 +106,14 @@ BLOCKS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("triggers", {"around": {"nested_triggers": False}}),
     ("connected", {"around": {"connections": "DESK7:  Query Analyzer"}}),
     ("front ends", {"around": {"front_ends": "a\nb"}}),
+    (
+        "front ends unasked",
+        {
+            "facts": {"setup_SqlServerName": "WSUS01"},
+            "around": {"hierarchy_trouble": "not reached", "front_ends": ""},
+            "upstream_version": "none",
+        },
+    ),
     ("sites", {"around": {"sites_trouble": "0x80005000"}}),
     ("upstream unasked", {"around": {"hierarchy_trouble": "not reached"}}),
     ("upstream unknown", {"around": {"upstream": "top"}}),
@@ -267,27 +276,79 @@ def test_a_backup_before_a_reset_of_approvals_is_made_only_where_it_can_be() -> 
 
 
 def test_what_a_cut_off_upgrade_had_stopped_is_started_first_of_all() -> None:
-    job: dict[str, Any] = {"job_id": "a", "job_kind": "upgrade", "job_status": "interrupted", "job_phase": "installing"}
-    assert [step.name for step in planned(job).steps] == ["StartServices"]
+    left = builders.upgraded("stopped")
+    assert [step.name for step in planned(left).steps] == ["StartServices"]
     for other in (builders.SP1, builders.FIXED, builders.SP2, {**builders.SP2, "dll_version": "3.0.6000.374"}):
-        assert [step.name for step in builders.plan(**{**other, **job}).steps] == ["StartServices"]
-    assert [step.name for step in plan(builders.diagnosis(**builders.RTM, **job), None, Options()).steps] == [
+        assert [step.name for step in builders.plan(**{**other, **left}).steps] == ["StartServices"]
+    assert [step.name for step in plan(builders.diagnosis(**builders.RTM, **left), None, Options()).steps] == [
         "StartServices"
     ]
-    # Before anything was stopped there is nothing to start.
-    assert planned({**job, "job_phase": "checking_package"}).steps[0].name == "CheckPrerequisites"
-    gone = builders.plan(**builders.ABSENT, **job)
-    assert "has removed it" in gone.blocked[0].reason
-    assert "RESTORE DATABASE" in gone.blocked[0].unblock
-    assert "wsusfix-backup" in gone.blocked[0].unblock
+    assert "services: wsusservice, w3svc, was" in str(planned(left))
+    # A job that was cut off in between makes no difference, and who is at work with it is joined or waited for.
+    cut: dict[str, Any] = {"job_id": "a", "job_kind": "start_services", "job_status": "interrupted"}
+    assert [step.name for step in planned({**left, **cut}).steps] == ["StartServices"]
+    assert [step.name for step in planned({**left, **cut, "job_status": "running"}).steps] == ["StartServices"]
+    assert named(planned({**left, **cut, "job_kind": "restart", "job_status": "running"})) == {"another job"}
+    assert named(planned({**left, "administrator": False})) == {"rights"}
+    assert planned({**left, **cut, "job_kind": "upgrade", "job_status": "running"}).steps[0].name != "StartServices"
+    # What runs again is not started again.
+    assert planned(builders.upgraded("closed")).steps[0].name == "CheckPrerequisites"
 
 
-def test_from_wsus_2_on_64_bit_windows_no_upgrade_is_offered() -> None:
+def test_a_wsus_that_an_upgrade_has_removed_is_told_whoever_asks_and_whenever() -> None:
+    gone = builders.diagnosis(**builders.ABSENT, **builders.upgraded("open"))
+    assert (gone.verdict.value, "its setup has removed it" in gone.why) == ("unknown", True)
+    assert builders.diagnosis(**builders.CONSOLE, **builders.upgraded("open")).verdict.value == "unknown"
+    (blocked,) = plan(gone, builders.package(), UPGRADE, upgrade_package=builders.setup()).blocked
+    assert blocked.reason.startswith("WSUS WAS REMOVED by its setup")
+    assert "C:\\Windows\\wsusfix-backup\\a\\SUSDB.bak" in blocked.reason
+    assert "install WSUS 3.0.6000.374 again" in blocked.unblock
+    assert "RESTORE DATABASE" in blocked.unblock
+    # What else it had stopped is started first.
+    first = builders.plan(**builders.ABSENT, **builders.upgraded("stopped"))
+    assert [step.name for step in first.steps] == ["StartServices"]
+    assert "WSUS WAS REMOVED" in first.warnings[0]
+    # Whoever removes WSUS by hand after an upgrade that ended well has removed it himself.
+    assert builders.diagnosis(**builders.ABSENT, **builders.upgraded("closed")).verdict.value == "not_a_server"
+    # And what nobody may read may say so.
+    assert builders.diagnosis(**builders.ABSENT, reset_state="refused").verdict.value == "unknown"
+
+
+def test_a_restart_that_setup_asked_for_comes_before_anything_else() -> None:
+    asked = {**builders.upgraded("closed", restart=True), "restart_keys": "SOFTWARE\\X"}
+    for state in (builders.RTM, builders.FIXED, builders.SP2):
+        waits = builders.diagnosis(**{**state, **asked})
+        assert waits.facts.restart_asked
+        assert [step.name for step in plan(waits, None, Options(rtm="upgrade", reboot="if-needed")).steps] == [
+            "Restart"
+        ]
+        (blocked,) = plan(waits, None, UPGRADE).blocked
+        assert "has asked for a restart" in blocked.reason
+    sp1 = builders.diagnosis(**{**builders.SP1, **asked})
+    steps = plan(sp1, builders.package(), Options(reboot="if-needed")).steps
+    assert [step.name for step in steps] == ["Restart", "InstallUpdate", "Restart"]
+    assert "has asked for a restart" in plan(sp1, builders.package(), Options()).blocked[0].reason
+    # The server has restarted since, or nothing waits: then it is over.
+    for over in ({"boot_time": "2008-09-02T09:30:00Z"}, {"restart_keys": ""}):
+        assert not builders.facts(**{**builders.SP2, **asked, **over}).restart_asked
+
+
+def test_an_upgrade_of_wsus_2_is_blocked_with_its_reason() -> None:
     made = plan(builders.diagnosis(**builders.WSUS_2), None, UPGRADE)
-    assert made.nothing
-    assert any("there is no upgrade" in warning for warning in made.warnings)
+    assert ["there is no upgrade" in each.reason for each in made.blocked] == [True]
     on_x86 = plan(builders.diagnosis(**builders.WSUS_2, architecture="x86"), None, UPGRADE)
-    assert not any("there is no upgrade" in warning for warning in on_x86.warnings)
+    assert ["not made here" in each.reason for each in on_x86.blocked] == [True]
+    assert plan(builders.diagnosis(**builders.WSUS_2), None, Options()).nothing
+
+
+def test_there_is_room_for_the_backup_and_for_setup_after_it() -> None:
+    size, setup, database = 1_500_000_000, advisory.SETUP_SYSTEM_SPACE, advisory.SETUP_DATABASE_SPACE
+    for drive, needed in (("C", size + setup + database), ("D", size + setup)):
+        files = {"database_files": f"{drive}:\\SUSDB.mdf", "drives": f"20000000000 plain {drive}:\\SUSDB.mdf"}
+        assert named(planned({"system_free": str(needed - 1)}, files)) == {"room for a backup"}
+        enough = planned({"system_free": str(needed)}, files)
+        (reserve,) = (step.reserve for step in enough.steps if isinstance(step, wsusfix.plan.BackUpDatabase))
+        assert reserve == needed - size
 
 
 def test_the_targets_that_can_be_named_are_those_that_are_known() -> None:

@@ -52,7 +52,8 @@ def _one_of_each() -> list[Presentable]:
     assert isinstance(install, InstallUpdate)
     upgrade = builders.upgrade_plan(Options(rtm="upgrade", reboot="if-needed"))
     around = builders.around()
-    cut = builders.plan(job_id="0123456789ab", job_kind="upgrade", job_status="interrupted", job_phase="installing")
+    cut = builders.plan(**builders.upgraded("stopped"))
+    assert cut.diagnosis.facts.upgrade is not None
     assert facts.wsus.database is not None
     assert facts.job is not None
     assert around.database is not None
@@ -91,6 +92,7 @@ def _one_of_each() -> list[Presentable]:
         install.command,
         *upgrade.steps[:4],
         cut.steps[0],
+        cut.diagnosis.facts.upgrade,
         around,
         around.database,
         around.sites[0],

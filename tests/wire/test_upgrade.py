@@ -174,7 +174,7 @@ def test_every_exit_code_of_setup_is_told_with_what_to_do_and_services_run_as_be
             outcome = server.apply(with_setup(plan, setup), consent=True)
             known = advisory.EXIT_CODES[code]
             (step,) = outcome.steps
-            assert (step.status.value, step.phase) == ("failed", "starting_services"), code
+            assert (step.status.value, step.phase) == ("failed", "installed"), code
             assert f"exit code {code}: {known.text}" in step.why
             assert step.hint == known.advice
             assert "the services run as before" in step.why
@@ -237,8 +237,10 @@ def test_who_connects_to_the_database_after_the_plan_was_made_is_seen_after_the_
     chosen = options(lab)
     with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
-        host.database.foreign.append(Connection("DESK7", "4711", "Query Analyzer"))
+        stranger = Connection("DESK7", "4711", "Query Analyzer")
+        host.faults.at_phase(lambda: host.database.foreign.append(stranger), phase="stopping")
         outcome = server.apply(plan, consent=True)
+    assert "after WSUS had stopped" in outcome.message
     assert "DESK7" in outcome.message
     assert (host.wsus_version, host.stopped_services, host.installations) == (RTM, (), ())
 
@@ -437,6 +439,505 @@ def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> 
     assert outcome.backup is not None
     assert outcome.backup.path == host.backups[0].path
     assert nothing_left(host)
+
+
+# --- what is in the way ---------------------------------------------------------------------------------------------
+
+
+def _moved(host: Host) -> None:
+    host.machine.registry.set(advisory.SETUP_KEY, WmsdeInstalled=1)
+
+
+def _connected(host: Host) -> None:
+    host.database.foreign.append(Connection("DESK7", "4711", "Query Analyzer"))
+
+
+def _renamed(host: Host) -> None:
+    host.database.own_name = "OLD\\MICROSOFT##SSEE"
+
+
+def _no_triggers(host: Host) -> None:
+    host.database.nested_triggers = False
+
+
+def _compressed(host: Host) -> None:
+    host.machine.compressed.add("C:\\")
+
+
+def _not_running(host: Host) -> None:
+    host.services["wsusservice"] = "stopped"
+
+
+def _little_room(host: Host) -> None:
+    host.machine.files.drive("C:\\").free = 3_600_000_000
+
+
+def _upstream(host: Host) -> None:
+    host.wsus.upstream = "top"
+
+
+def _waits(host: Host) -> None:
+    host.files.create("C:\\x.new", b"1")
+    host.machine.rename_at_restart("C:\\x.new", "C:\\x.dll")
+
+
+def _two_front_ends(host: Host) -> None:
+    host.wsus.front_ends.append("other")
+
+
+def _nothing(host: Host) -> None:
+    return
+
+
+@pytest.mark.parametrize(
+    ("server", "state", "told"),
+    [
+        ({"database": "remote"}, _nothing, "on another server"),
+        ({"front_ends": ("a", "b")}, _nothing, "several front ends"),
+        ({"database": "local"}, _not_running, "whether other front ends"),
+        ({}, _renamed, "was renamed"),
+        ({"database": "local"}, _moved, "WmsdeInstalled"),
+        ({}, _connected, "connected to the database"),
+        ({}, _no_triggers, "nested triggers"),
+        ({}, _little_room, "needed for a backup and for what comes after it"),
+        ({}, _compressed, "lies compressed"),
+        ({"upstream": "top"}, _nothing, "version of the upstream server top is unknown"),
+        ({"pending_restart": True}, _nothing, "a restart of the server is pending"),
+        ({"neighbours": ("essentials",)}, _nothing, "System Center Essentials"),
+        ({"neighbours": ("configmgr",)}, _nothing, "stands on this WSUS"),
+        ({"wsus": "2.0 SP1", "os": "Windows Server 2003"}, _nothing, "there is no upgrade"),
+    ],
+)
+def test_what_is_known_to_make_setup_fail_blocks_before_anything_is_begun(
+    lab: Lab, server: dict[str, Any], state: Any, told: str
+) -> None:
+    host = lab.add_server("wsus02", **{"wsus": "3.0 RTM", **server})
+    state(host)
+    stopped, version = host.stopped_services, host.wsus_version
+    with connect(host) as connected:
+        plan = connected.plan(options(lab), logs=False)
+        outcome = connected.apply(plan, consent=True)
+        with pytest.raises(wsusfix.UsageError, match="blocked, so nothing is staged") as caught:
+            connected.stage(plan)
+    assert any(told in reason for reason in outcome.blocked), outcome.blocked
+    assert told in str(caught.value)
+    assert outcome.message == "blocked: nothing was changed"
+    assert (host.jobs, host.backups, host.stopped_services, host.wsus_version) == ((), (), stopped, version)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (_no_triggers, "nested triggers"),
+        (_renamed, "was renamed"),
+        (_compressed, "lies compressed"),
+        (_waits, "a restart of the server is pending"),
+        (_two_front_ends, "several front ends"),
+        (_upstream, "upstream server top"),
+    ],
+)
+def test_what_comes_into_the_way_after_the_plan_is_seen_before_anything_stops(
+    lab: Lab, host: Host, state: Any, told: str
+) -> None:
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(options(lab), logs=False))
+        state(host)
+        outcome = server.apply(plan, consent=True)
+    assert (outcome.failed, outcome.changed) == (True, False)
+    assert told in outcome.message
+    assert outcome.message.startswith("blocked before UpgradeServicePack")
+    assert any(told in reason for reason in outcome.blocked)
+    assert (host.jobs, host.stopped_services, host.wsus_version) == ((), (), RTM)
+
+
+def test_a_site_that_nobody_consented_to_is_not_stopped(lab: Lab, host: Host) -> None:
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(options(lab), logs=False))
+        host.sites.append(Site("9", "Payroll"))
+        outcome = server.apply(plan, consent=True)
+    assert "the site Payroll would have stopped too" in outcome.message
+    assert (host.stopped_services, host.installations) == ((), ())
+
+
+def test_a_process_of_wsus_that_outlives_its_service_keeps_setup_from_beginning(lab: Lab, host: Host) -> None:
+    hung = host.machine.processes.start("w3wp.exe", "w3wp.exe -ap Other", host.database.account)
+    host.database.foreign.append(Connection(host.machine.name, str(hung.pid), ".Net SqlClient"))
+    with connect(host) as server:
+        outcome = server.apply(only_upgrade(server.plan(options(lab), logs=False)), consent=True)
+    assert "after WSUS had stopped" in outcome.message
+    assert "w3wp.exe" in outcome.message
+    assert (host.wsus_version, host.stopped_services, host.installations) == (RTM, (), ())
+
+
+def test_an_upgrade_to_another_service_pack_is_not_joined(lab: Lab, host: Host) -> None:
+    first = options(lab, setup={"seconds": 1.2})
+    with connect(host) as server:
+        _lose(server, only_upgrade(server.plan(first, logs=False)), "stopping")
+        with pytest.raises(wsusfix.RefusedByServerError, match=r"an upgrade to WSUS 3\.0 SP1"):
+            server.apply(server.plan(options(lab, "3.0 SP2"), logs=False), consent=True)
+    _wait_for_the_end(host)
+    assert (host.wsus_version, host.stopped_services) == (SP1, ())
+
+
+def test_what_setup_starts_that_had_not_run_before_is_told(lab: Lab, host: Host) -> None:
+    host.services.update({"extra": "stopped"})
+    host.machine.needs["extra"] = ("was",)
+    chosen = options(lab, "3.0 SP2")
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(lambda: host.machine.switch_service("extra", run=True), phase="installed")
+        outcome = server.apply(plan, consent=True)
+    assert outcome.ok, str(outcome)
+    assert "had not run before, and it runs on: extra" in str(outcome)
+
+
+def test_the_texts_of_setups_logs_come_back_the_telling_ones_first(lab: Lab, host: Host) -> None:
+    outcome = walk(host, options(lab, setup={"prerequisites": 5216}))
+    first, second, *_ = outcome.evidence[0].logs
+    assert first.name.endswith("WSUSSetup.log")
+    assert second.name.endswith("WSUSPreReqCheck.xml")
+    assert "prerequisites checked: 5216" in first.text
+    assert "<PrerequisiteCheck><Failed/></PrerequisiteCheck>" in second.text
+    assert not [each for each in host.files if "PreReqCheck" in each and "\\wsusfix\\" not in each]
+
+
+# --- a restart that setup asks for ----------------------------------------------------------------------------------
+
+
+def _other_file_waits(host: Host) -> None:
+    """What setup has left waiting is no longer the DLL, but something else of WSUS."""
+    host.machine.apply_renames()
+    _waits(host)
+
+
+def _version_waits(host: Host) -> None:
+    """The Setup key is written only by the restart."""
+    host.machine.registry.set(advisory.SETUP_KEY, VersionString=RTM)
+    restart = host.machine.on_restart
+
+    def upgraded() -> None:
+        restart()
+        host.machine.registry.set(advisory.SETUP_KEY, VersionString=SP1)
+
+    host.machine.on_restart = upgraded
+
+
+def test_a_restart_that_setup_asks_for_is_waited_for_whatever_it_is_that_waits(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"exit_code": 5202})
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        plan = dataclasses.replace(plan, steps=plan.steps[-2:])
+        host.faults.at_phase(lambda: _other_file_waits(host), phase="installed")
+        first = server.apply(plan, consent=True)
+        again = server.apply(server.plan(chosen, logs=False), consent=True)
+    assert statuses(first) == [("UpgradeServicePack", "done"), ("InstallUpdate", "not_begun")]
+    for outcome in (first, again):
+        assert (outcome.restart_pending, outcome.failed, outcome.ok) == (True, False, False)
+    assert first.message == "upgraded to WSUS 3.0 SP1; a restart of the server is pending"
+    assert "asked for a restart" in again.blocked[0]
+    assert (host.wsus_version, host.dll_version) == (SP1, SP1)
+    done = walk(host, dataclasses.replace(chosen, reboot="if-needed"))
+    assert done.ok, str(done)
+    assert statuses(done) == [("Restart", "done"), ("InstallUpdate", "done"), ("Restart", "skipped")]
+
+
+def test_sp2_whose_setup_asks_for_a_restart_is_not_verified_before_it(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202})
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(lambda: _other_file_waits(host), phase="installed")
+        first = server.apply(plan, consent=True)
+        assert not server.verify().ok
+        assert server.plan(chosen, logs=False).blocked
+        second = server.apply(server.plan(dataclasses.replace(chosen, reboot="if-needed"), logs=False), consent=True)
+    assert (first.restart_pending, first.ok, first.failed) == (True, False, False)
+    assert second.ok, str(second)
+    assert statuses(second) == [("Restart", "done")]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_upgrade_that_a_restart_completes_is_pending_and_no_failure(lab: Lab, host: Host, at_once: bool) -> None:
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed" if at_once else "never")
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        plan = dataclasses.replace(plan, steps=plan.steps[2:])
+        host.faults.at_phase(lambda: _version_waits(host), phase="installed")
+        outcome = server.apply(plan, consent=True)
+    if not at_once:
+        assert (outcome.restart_pending, outcome.failed, outcome.ok, outcome.changed) == (True, False, False, True)
+        assert outcome.message == "setup for the upgrade to WSUS 3.0 SP1 has run; a restart of the server is pending"
+        assert statuses(outcome)[-1] == ("InstallUpdate", "not_begun")
+        with connect(host) as server:
+            assert "restart" in server.plan(chosen, logs=False).blocked[0].reason
+        restarted = walk(host, dataclasses.replace(chosen, reboot="if-needed"))
+        assert statuses(restarted) == [("Restart", "done")]
+        outcome = walk(host, dataclasses.replace(chosen, reboot="if-needed"))
+    assert outcome.ok, str(outcome)
+    assert (host.wsus_version, host.dll_version) == (SP1, "3.1.6001.66")
+
+
+def test_an_upgrade_that_no_restart_completes_is_told_and_nothing_is_installed_on_it(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed")
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        plan = dataclasses.replace(plan, steps=plan.steps[2:])
+        old = {"VersionString": RTM}
+        host.faults.at_phase(lambda: host.machine.registry.set(advisory.SETUP_KEY, **old), phase="installed")
+        outcome = server.apply(plan, consent=True)
+    assert (outcome.ok, host.wsus_version) == (False, RTM)
+    assert outcome.message == f"not upgraded: WSUS is still {RTM}"
+    assert statuses(outcome)[-2:] == [("InstallUpdate", "not_begun"), ("Restart", "not_begun")]
+    assert len(host.installations) == 1
+
+
+def test_a_clock_that_is_corrected_is_no_restart(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    boot = host.machine.on_restart
+    waited = threading.Event()
+
+    def late() -> None:
+        # The order is given, the clock is corrected, and the server takes its time.
+        host.faults.clock_jumps(seconds=120)
+        waited.wait(10)
+        boot()
+
+    host.machine.on_restart = late
+    seen: list[wsusfix.Event] = []
+
+    def observe(event: wsusfix.Event) -> None:
+        seen.append(event)
+        if sum("waiting for the server to restart" in str(each) for each in seen) == 3:
+            waited.set()
+
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        plan = dataclasses.replace(plan, steps=plan.steps[2:])
+        outcome = server.apply(plan, consent=True, on_event=observe)
+    assert waited.is_set()
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[-1] == ("Restart", "done")
+
+
+def test_a_server_that_had_restarted_just_before_is_not_taken_for_one_that_has_again(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.machine.boot_time = host.machine.now() - 5
+    host.machine.on_restart = lambda: None
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(restart=1, lost=1)) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True)
+    assert statuses(outcome)[-1] == ("Restart", "failed")
+    assert "had not restarted after 1 s" in outcome.message
+    # What was done is said, too.
+    assert outcome.message.startswith("upgraded to WSUS 3.0 SP2")
+
+
+def test_a_restart_that_cuts_off_the_job_that_was_to_order_it_is_that_restart(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.at_phase(lambda: host.faults.reboot_during(phase="started"), phase="starting_services")
+    outcome = walk_from_upgrade(host, chosen)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[-1] == ("Restart", "done")
+    assert "cut off the job in started" in str(outcome)
+
+
+def test_a_window_that_is_over_before_the_restart_is_told_with_what_was_done(lab: Lab, host: Host) -> None:
+    ends = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(minutes=30)
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed", not_after=ends)
+    host.faults.at_phase(lambda: host.faults.clock_jumps(seconds=3600), phase="starting_services")
+    outcome = walk_from_upgrade(host, chosen)
+    assert outcome.message.startswith("upgraded to WSUS 3.0 SP1")
+    assert "only the restart is missing" in outcome.message
+    assert statuses(outcome)[1:3] == [("Restart", "failed"), ("InstallUpdate", "not_begun")]
+    assert (outcome.restart_pending, host.wsus_version) == (True, SP1)
+
+
+# --- what is cut off while it mends, or while nobody looks ------------------------------------------------------------
+
+
+def _lose(server: wsusfix.WsusServer, plan: wsusfix.Plan, text: str) -> None:
+    """Lose the controller when an event says *text*."""
+
+    def lose(event: wsusfix.Event) -> None:
+        if text in str(event):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        server.apply(plan, consent=True, on_event=lose)
+
+
+def _wait_for_the_end(host: Host) -> None:
+    deadline = time.monotonic() + 20
+    while not (host.jobs and host.jobs[-1].ended) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert host.jobs[-1].ended
+
+
+def _kill_jobs(host: Host) -> None:
+    for process in host.machine.processes.all():
+        if process.name == "powershell.exe":
+            host.machine.processes.end(process)
+
+
+@pytest.mark.parametrize("how", ["power", "killed"])
+@pytest.mark.parametrize("phase", ["checking_connections", "installed"])
+def test_what_an_upgrade_stopped_is_started_however_often_that_is_cut_off(
+    steady: tuple[Host, wsusfix.Options], how: str, phase: str
+) -> None:
+    host, chosen = steady
+    chosen = dataclasses.replace(chosen, upstream_version="none")
+    host.sites.extend([Site("7", "by hand", starts=False), Site("8", "not to run", running=False)])
+
+    def cut() -> None:
+        host.reboot() if how == "power" else _kill_jobs(host)
+
+    def first() -> None:
+        # The upgrade itself, and then the job that was to mend it.
+        host.faults.at_phase(cut, phase="starting_services")
+        _kill_jobs(host)
+
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=3, stop=5)) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(first, phase=phase)
+        outcome = server.apply(plan, consent=True)
+        assert "byhand" in host.stopped_services
+        assert "byhand" in outcome.message
+        assert (outcome.failed, outcome.ok) == (True, False)
+        proof = server.verify()
+        assert not proof.ok
+        assert any(check.name == "what an upgrade had stopped" for check in proof.checks)
+        # The next run mends that and nothing else; its job is cut off as well, and so on.
+        host.faults.at_phase(cut, phase="starting_services")
+        second = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert statuses(second) == [("StartServices", "failed")]
+        assert "byhand" in second.message
+        # Not even when everything else is cleaned up.
+        server.cleanup()
+        third = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert statuses(third) == [("StartServices", "done")]
+        assert host.stopped_services == ("never",)
+        assert [(site.number, site.running) for site in host.sites] == [("1", True), ("7", True), ("8", False)]
+        last = server.apply(server.plan(chosen, logs=False), consent=True)
+    assert last.ok, str(last)
+    assert (host.wsus_version, host.stopped_services) == (SP2, ("never",))
+
+
+def test_a_service_that_does_not_start_at_the_end_of_an_upgrade_is_started_by_the_next_run(
+    steady: tuple[Host, wsusfix.Options],
+) -> None:
+    host, chosen = steady
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="checking_connections")
+        outcome = server.apply(plan, consent=True)
+        assert "not running again: byhand" in outcome.message
+        still = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert "byhand" in still.message
+        assert "wsusfix-kept\\00001.upgrade" in still.steps[0].hint
+        host.faults.clear()
+        mended = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert statuses(mended) == [("StartServices", "done")]
+        assert server.verify().ok
+    assert host.stopped_services == ("never",)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_setup_that_removes_wsus_while_nobody_looks_is_told_by_every_later_run(
+    steady: tuple[Host, wsusfix.Options], lab: Lab, killed: bool
+) -> None:
+    host, _ = steady
+    chosen = options(lab, setup={"exit_code": 5201, "removes": True, "seconds": 0.6})
+
+    def kill() -> None:
+        deadline = time.monotonic() + 20
+        while host.wsus_version is not None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        _kill_jobs(host)
+
+    if killed:
+        host.faults.at_phase(lambda: _in_background(kill), phase="stopping")
+    with connect(host) as server:
+        _lose(server, server.plan(chosen, logs=False), "stopping")
+        _wait_for_the_end(host)
+        deadline = time.monotonic() + 20
+        while (found := server.job()) is not None and found.active and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert host.wsus_version is None
+        (backup,) = host.backups
+        assert ("byhand" in host.stopped_services) is killed
+        if killed:
+            # What else it had stopped comes first, WSUS or not.
+            started = server.apply(server.plan(chosen, logs=False), consent=True)
+            assert statuses(started) == [("StartServices", "done")]
+            assert started.message.startswith("WSUS WAS REMOVED by its setup")
+            assert host.stopped_services == ("never",)
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert outcome.message.startswith("WSUS WAS REMOVED by its setup")
+        assert backup.path in str(outcome).splitlines()[0]
+        assert "RESTORE DATABASE" in str(outcome).splitlines()[0]
+        assert outcome.backup == wsusfix.DatabaseBackup(backup.path, None)
+        if not killed:
+            assert any("WSUSSetup.log" in log.name for log in outcome.evidence[-1].logs)
+        server.cleanup()
+        assert nothing_left(host)
+        assert (server.diagnose(logs=False).verdict, server.verify().ok) == ("unknown", False)
+        after = server.apply(server.plan(chosen, logs=False), consent=True)
+    assert after.message.startswith("WSUS WAS REMOVED by its setup")
+    assert (after.backup, host.backups) == (outcome.backup, (backup,))
+
+
+def test_power_that_fails_before_the_upgrade_or_after_it_leaves_what_stands_and_the_next_run_goes_on(
+    lab: Lab, host: Host
+) -> None:
+    chosen = options(lab)
+    for phase in ("checking_package", "launching", "installing", "installed"):
+        host.faults.reboot_during(phase=phase)
+        outcome = walk(host, chosen)
+        assert statuses(outcome)[0] == ("CheckPrerequisites", "failed"), phase
+        assert "interrupted" in outcome.message
+        assert (host.wsus_version, host.stopped_services, host.backups) == (RTM, (), ())
+
+    def in_the_update(phase: str) -> None:
+        host.faults.at_phase(lambda: host.faults.reboot_during(phase=phase), phase="starting_services")
+
+    in_the_update("checking_package")
+    outcome = walk_from_upgrade(host, chosen)
+    assert statuses(outcome) == [("UpgradeServicePack", "done"), ("InstallUpdate", "failed")]
+    assert outcome.message.startswith("upgraded to WSUS 3.0 SP1; then failed: ")
+    assert (host.wsus_version, host.stopped_services) == (SP1, ())
+    for phase in ("launching", "installed"):
+        host.faults.reboot_during(phase=phase)
+        cut = walk(host, chosen)
+        assert "interrupted" in str(cut)
+        assert host.stopped_services == ()
+    assert walk(host, chosen).ok
+    assert host.dll_version == "3.1.6001.66"
+
+
+def test_power_that_fails_while_the_window_is_waited_for_leaves_everything_as_it_was(lab: Lab, host: Host) -> None:
+    opens = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(minutes=30)
+    host.faults.reboot_during(phase="waiting_for_window")
+    outcome = walk(host, options(lab, "3.0 SP2", not_before=opens, not_after=opens + timedelta(hours=1)))
+    assert "interrupted in waiting_for_window" in outcome.message
+    assert statuses(outcome)[0] == ("CheckPrerequisites", "failed")
+    assert (host.wsus_version, host.stopped_services, host.installations, host.backups) == (RTM, (), (), ())
+
+
+def test_a_backup_that_was_cut_off_is_none_and_makes_room_for_the_next(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2")
+    host.database.size = 5_000_000_000
+    free = host.machine.files.drive("C:\\").free
+    host.faults.reboot_during(phase="verifying_backup")
+    assert walk(host, chosen).failed
+    assert free - host.machine.files.drive("C:\\").free >= host.database.size
+    with connect(host) as server:
+        assert server.surroundings().backups == ()
+        plan = server.plan(chosen, logs=False)
+        assert not [warning for warning in plan.warnings if "backups" in warning]
+        outcome = server.apply(plan, consent=True)
+        assert server.surroundings().backups == (host.backups[0].path,)
+    assert outcome.ok, str(outcome)
+    assert outcome.backup == wsusfix.DatabaseBackup(host.backups[0].path, host.database.size)
+    assert len([path for path in host.files if path.endswith(".bak")]) == 1
 
 
 # --- the road of SP1, the window, and what is brought ahead -----------------------------------------------------------

@@ -14,12 +14,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from wsusfix import scripts
+from wsusfix.advisory import Product
 from wsusfix.apply.backup import BackUpWork
 from wsusfix.apply.install import InstallWork
 from wsusfix.apply.reset import ResetWork, RestoreWork, merged, saved_by
 from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
-from wsusfix.apply.working import Site, Work, explained, last_phase
+from wsusfix.apply.working import Site, Work, at_work, explained
 from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
@@ -29,6 +30,7 @@ from wsusfix.package import Package
 from wsusfix.plan import (
     BackUpDatabase,
     Basis,
+    Blocked,
     CheckPrerequisites,
     InstallUpdate,
     Plan,
@@ -39,11 +41,13 @@ from wsusfix.plan import (
     Step,
     UpgradeServicePack,
 )
+from wsusfix.plan.restart import removed
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job, Left
 from wsusfix.results import DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
 from wsusfix.scripts.contracts import JobStatus, Refusal
+from wsusfix.surroundings import Surroundings
 from wsusfix.verify import verify
 
 if TYPE_CHECKING:
@@ -63,6 +67,7 @@ def apply(
     consent: bool,
     timeouts: Timeouts,
     on_event: Observer,
+    look_around: Callable[[HostFacts], Surroundings],
 ) -> Outcome:
     """Carry out a plan.
 
@@ -73,6 +78,7 @@ def apply(
         consent: that what cannot be undone may be done.
         timeouts: see :class:`~wsusfix.options.Timeouts`.
         on_event: is told what happens.
+        look_around: gives what the server is like around its WSUS, anew.
 
     Returns:
         The outcome; a blocked plan and a failed installer are outcomes, not errors.
@@ -84,7 +90,7 @@ def apply(
     """
     if plan.irreversible and consent is not True:
         raise ConsentError("the plan cannot be undone and nobody consented to it", host=plan.host, phase="apply")
-    return _Road(Site(plan, session, look, timeouts, on_event)).walk()
+    return _Road(Site(plan, session, look, timeouts, on_event, look_around)).walk()
 
 
 def _packages(plan: Plan) -> list[Package]:
@@ -129,6 +135,7 @@ class _Told:
     message: str = ""
     saved: Saved | None = None
     logs_kept: bool = True
+    blocked: tuple[Blocked, ...] = ()
 
 
 class _Road:
@@ -188,9 +195,13 @@ class _Road:
             return None
         number = next((number for number, work in enumerate(works) if work.kind == job.kind), None)
         if number is not None:
+            if job.active and (
+                why := works[number].joins(jobs.look(self._site.session, job.job_id, self._site.timeouts))
+            ):
+                raise at_work(self._site.host, f"{job}, {why}")
             self._site.tell(Note(self._site.host, "job", f"joining the job that runs already ({job})"))
         elif job.active:
-            raise _at_work(self._site.host, str(job))
+            raise at_work(self._site.host, str(job))
         return number
 
     def _ran_when_planned(self, job: JobFacts) -> bool:
@@ -218,9 +229,12 @@ class _Road:
         last = told.steps[-1]
         if last.status is StepStatus.FAILED:
             return f"{last.step} failed"
-        waits = told.after.restart.concerns(told.after.wsus.dll_path)
+        waits = told.after.restart.concerns(told.after.wsus.dll_path) or told.after.restart_asked
         if waits and following is not None and not isinstance(following, RestartWork):
             return "the server waits for a restart: restart it, then run again"
+        if isinstance(following, InstallWork) and told.after.wsus.product is Product.RTM:
+            told.message = f"not upgraded: WSUS is still {told.after.wsus.version_raw}"
+            return "WSUS was not upgraded: read setup's logs, then plan again"
         if joined is not None and changed and not (before.job is not None and self._ran_when_planned(before.job)):
             # Somebody else began that job, on a server that is not the one that was planned for.
             return "the server is no longer as the plan found it: plan again"
@@ -234,10 +248,17 @@ class _Road:
         told = _Told(after=before, verification=verify(before))
         if before.job is not None and before.job.active:
             site.notes.append(f"a job of wsusfix is at work: {before.job}")
-        elif before.staging.leftovers and not plan.blocked and self._kept(before, told):
+        elif before.staging.leftovers and self._kept(before, told) and not plan.blocked:
             site.clean()
-        message = plan.nothing if not plan.blocked else "blocked: nothing was changed"
-        told.message = f"nothing to do: {message}" if not plan.blocked else message
+        told.message = f"nothing to do: {plan.nothing}"
+        if plan.blocked:
+            told.message = "blocked: nothing was changed"
+        if before.removed:
+            # Whoever comes after nobody has watched: what happened comes first.
+            told.message = "; ".join(removed(before))
+            record = before.upgrade
+            if record is not None and record.backup and site.backup is None:
+                site.backup = DatabaseBackup(path=record.backup, size=None)
         return self._outcome(before, told)
 
     def _kept(self, before: HostFacts, told: _Told) -> bool:
@@ -267,6 +288,9 @@ class _Road:
         if joined is None and (why := work.reached(before)):
             told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))
             return
+        if joined is None and (blocked := work.obstacles(before)):
+            self._blocked(work, told, blocked)
+            return
         job = self._follow(joined.job_id if joined is not None else self._start(work, before), work, before)
         left = None if work.settles_first else self._collected(job)
         self._site.tell(PhaseBegun(self._site.host, "verify"))
@@ -278,18 +302,28 @@ class _Road:
         told.logs_kept = told.logs_kept and left is not None
         if ended.status is not StepStatus.SKIPPED:
             told.changed = told.changed or work.changed(job, before, told.after, told.verification)
-        told.message = work.message(ended, told.verification)
+        message = work.message(ended, told.verification)
+        went_before = told.changed and ended.status is StepStatus.FAILED and message.startswith("failed")
+        told.message = f"{told.message}; then {message}" if went_before else message
         told.saved = merged(told.saved, work.saved(job, told.after))
         told.steps.append(
             StepOutcome(
                 step=work.step.name,
                 status=ended.status,
                 why=ended.why,
-                phase="" if ended.status is not StepStatus.FAILED else last_phase(job),
+                phase="" if ended.status is not StepStatus.FAILED else work.phase(job),
                 hint=ended.hint,
                 seconds=round(time.monotonic() - began, 1),
             )
         )
+
+    def _blocked(self, work: Work[Any], told: _Told, blocked: tuple[Blocked, ...]) -> None:
+        """The server is no longer as the plan found it, and what is in the way now was not then."""
+        why = "; ".join(each.reason for each in blocked)
+        hint = "; ".join(dict.fromkeys(each.unblock for each in blocked))
+        told.blocked = blocked
+        told.message = f"blocked before {work.step.name}, which was not begun: {why}"
+        told.steps.append(StepOutcome(work.step.name, StepStatus.FAILED, why, phase="surroundings", hint=hint))
 
     def _collected(self, job: Job) -> Left | None:
         # One that never began left nothing, and is cleared away already.
@@ -301,7 +335,7 @@ class _Road:
         site.tell(PhaseBegun(site.host, "job", f"{work.kind.replace('_', ' ')} as SYSTEM"))
         started = jobs.start(site.session, scripts.compose(work.kind), parameters, site.timeouts)
         if started.kind != work.kind:
-            raise _at_work(site.host, f"{started.job_id} ({started.kind})")
+            raise at_work(site.host, f"{started.job_id} ({started.kind})")
         if started.joined:
             site.tell(Note(site.host, "job", "another controller was quicker: joining its job"))
         return started.job_id
@@ -350,7 +384,8 @@ class _Road:
             restart_pending=verification.restart_pending,
             steps=tuple(told.steps),
             blocked=tuple(
-                str(reason) for reason in (*self._plan.blocked, *(() if verification.ok else self._plan.afterwards))
+                str(reason)
+                for reason in (*self._plan.blocked, *told.blocked, *(() if verification.ok else self._plan.afterwards))
             ),
             verification=verification,
             evidence=(*told.evidence, *self._site.beside),
@@ -361,13 +396,3 @@ class _Road:
             backup=self._site.backup,
             saved=told.saved,
         )
-
-
-def _at_work(host: str, job: str) -> RefusedByServerError:
-    """A job of another kind: neither joined nor doubled."""
-    return RefusedByServerError(
-        f"a job of another kind is at work on the server: {printable(job, 120)}",
-        host=host,
-        phase="apply",
-        hint="let it end (it goes on by itself, and nothing is started beside it), then plan again",
-    )

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wsusfix import advisory
 from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Work, last_phase, never_began
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
 from wsusfix.plan import BackUpDatabase
 from wsusfix.remote.job import Job
 from wsusfix.results import DatabaseBackup, StepStatus, Verification
-from wsusfix.scripts.contracts import BACK_UP_DATABASE, JobReason, JobStatus
+from wsusfix.scripts.contracts import BACK_UP_DATABASE, UNVERIFIED_NAME, JobReason, JobStatus
 
 __all__ = ["BackUpWork"]
 
@@ -37,7 +36,8 @@ class BackUpWork(Work[BackUpDatabase]):
             "server": self.step.server,
             "database": self.step.database,
             "backup_folder": self.step.folder,
-            "reserve": str(advisory.SYSTEM_RESERVE),
+            "unverified": UNVERIFIED_NAME,
+            "reserve": str(self.step.reserve),
             "backup_seconds": whole_seconds(self.site.timeouts.backup),
         }
 

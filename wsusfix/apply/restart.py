@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Final
 
 from wsusfix.apply.upgrade import start_parameters
-from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Work, never_began
+from wsusfix.apply.working import NEVER_BEGAN, Ended, Work, last_phase, never_began
 from wsusfix.errors import DeadlineError, NotReachedError, WsusFixError
 from wsusfix.events import Note
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
 from wsusfix.plan import Restart, StartServices
-from wsusfix.remote import job as jobs
+from wsusfix.plan.restart import removed
 from wsusfix.remote.job import Job
-from wsusfix.results import StepStatus, Verification
-from wsusfix.scripts.contracts import RESTART, START_SERVICES, JobPhase, JobReason
+from wsusfix.results import DatabaseBackup, StepStatus, Verification
+from wsusfix.scripts.contracts import KEPT_NAME, RESTART, START_SERVICES, JobPhase, JobReason, JobStatus
 
 __all__ = ["RestartWork", "StartServicesWork"]
 
 #: How long whoever is logged on is told of the restart before it begins, in seconds.
 _DELAY: Final = 10
 _TEXT: Final = "wsusfix restarts this server to finish the work on WSUS that was asked for."
-#: A boot time may be told a little differently from one look to the next, and much when the clock was corrected.
-_SAME_BOOT: Final = timedelta(seconds=60)
-_ROUNDED: Final = timedelta(seconds=2)
+#: Clock and boot time are told in whole seconds, and a look takes a moment.
+_ROUNDED: Final = 2.0
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 10.0
 
@@ -37,14 +36,17 @@ class RestartWork(Work[Restart]):
     kind = RESTART.name
     settles_first = True
     _restarted = False
+    #: When the order was given from here, by the controller's own steady clock; ``None`` for a job that is joined.
+    _ordered: float | None = None
 
     def reached(self, facts: HostFacts) -> str:
         """Nothing is to be done where nothing waits for a restart."""
-        waits = facts.restart.concerns(facts.wsus.dll_path) or self.site.restart_asked
+        waits = facts.restart.concerns(facts.wsus.dll_path) or facts.restart_asked or self.site.restart_asked
         return "" if waits else "no restart is needed"
 
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Say what whoever is logged on is told."""
+        self._ordered = time.monotonic()
         return {
             **self.site.common(before),
             "busy_seconds": whole_seconds(self.site.timeouts.busy),
@@ -55,26 +57,38 @@ class RestartWork(Work[Restart]):
     def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
         """Wait until the server has restarted and can be reached again, and then for its services."""
         began = next((_time(step.time) for step in job.steps if step.phase is JobPhase.RESTARTING), None)
-        if began is not None and job.reason in (JobReason.DONE, None):
-            self._restarted = self._wait(before, began)
+        cut = job.status is JobStatus.INTERRUPTED
+        if cut or (began is not None and job.reason in (JobReason.DONE, None)):
+            since = time.monotonic() if self._ordered is None else self._ordered
+            self._restarted = self._wait(before, began, since, wait=began is not None)
             self.site.restart_asked = self.site.restart_asked and not self._restarted
         return self.site.settled(before, restarts=True)
 
-    def _wait(self, before: HostFacts, began: datetime) -> bool:
-        """Whether the server has restarted within the time it is given."""
+    def _wait(self, before: HostFacts, began: datetime | None, since: float, *, wait: bool) -> bool:
+        """Whether the server has restarted within the time it is given; what was not ordered is not waited for.
+
+        For how long a server has been up is told by clock and boot time of one and the same look, so that a clock that
+        is corrected meanwhile makes no difference.  Without a restart it grows as fast as time passes.
+        """
+        up = _uptime(before)
+        if self._ordered is None and began is not None:
+            # Somebody else's order, perhaps carried out before anybody looked.
+            if up + _ROUNDED < (before.clock - began).total_seconds():
+                return True
         deadline = time.monotonic() + self.site.timeouts.restart
         pause = _FIRST_PAUSE
         while True:
+            asked = time.monotonic()
             try:
-                boot = self.site.look().boot_time
+                looked = self.site.look()
             except WsusFixError as error:
                 error.phase = "restart"
                 if not isinstance(error, NotReachedError | DeadlineError) or time.monotonic() + pause > deadline:
                     raise
             else:
-                if abs(boot - before.boot_time) > _SAME_BOOT or boot >= began - _ROUNDED:
+                if _uptime(looked) + _ROUNDED < up + (asked - since):
                     return True
-                if time.monotonic() + pause > deadline:
+                if not wait or time.monotonic() + pause > deadline:
                     return False
             self.site.tell(Note(self.site.host, "restart", "waiting for the server to restart"))
             time.sleep(pause)
@@ -88,12 +102,17 @@ class RestartWork(Work[Restart]):
             if verification.restart_pending:
                 why = "the server has restarted, but the new DLL still waits for a restart"
                 return Ended(StepStatus.FAILED, why, "look at PendingFileRenameOperations on the server")
-            return Ended(StepStatus.DONE, "the server has restarted")
+            cut = " (which cut off the job in " + last_phase(job) + ")" if job.status is JobStatus.INTERRUPTED else ""
+            return Ended(StepStatus.DONE, f"the server has restarted{cut}")
+        if job.status is JobStatus.INTERRUPTED:
+            why = f"the job was interrupted in {last_phase(job)} (killed?), and the server has not restarted"
+            return Ended(StepStatus.FAILED, why, "run again")
         detail = job.value("detail")
         told = f": {detail}" if detail else ""
         match job.reason:
             case JobReason.WINDOW_OVER:
-                return WINDOW_OVER
+                why = "the maintenance window was over: what was installed stays, only the restart is missing"
+                return Ended(StepStatus.FAILED, why, "restart the server, or give a later not_after; then run again")
             case JobReason.INSTALLER_BUSY:
                 return Ended(StepStatus.FAILED, "another installation ran all the time", "let it end, then run again")
             case JobReason.NOT_RESTARTED:
@@ -122,19 +141,44 @@ class StartServicesWork(Work[StartServices]):
 
     kind = START_SERVICES.name
 
+    _after: HostFacts | None = None
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
-        """Read what the upgrade wrote down before it stopped anything."""
-        cut = jobs.look(self.site.session, self.step.job_id, self.site.timeouts)
-        return start_parameters(self.site, cut, before)
+        """Take what the upgrade wrote down before it stopped anything."""
+        record = self.step.record
+        lists = {
+            "services": record.services,
+            "sites": record.sites,
+            "idle_sites": record.idle_sites,
+            "record": str(record.number),
+        }
+        return start_parameters(self.site, before, lists, record.job_id, restart=record.restart)
+
+    def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
+        """Look at the server after the job; where a restart has cut it off, when it can be reached again."""
+        if self.step.record.backup:
+            self.site.backup = DatabaseBackup(path=self.step.record.backup, size=None)
+        self._after, verification = self.site.settled(before, restarts=job.status is JobStatus.INTERRUPTED)
+        return self._after, verification
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say what runs again."""
         if never_began(job):
             return NEVER_BEGAN
+        record = self.step.record
+        if job.status is JobStatus.INTERRUPTED:
+            why = f"the job was interrupted in {last_phase(job)} (restart, power, or killed), and was to start "
+            return Ended(StepStatus.FAILED, why + record.names, "run again: all that does not run is started then")
         left = job.value("not_started") or job.value("detail")
         if job.reason is JobReason.DONE and not left:
             return Ended(StepStatus.DONE, "what the upgrade had stopped runs again")
-        return Ended(StepStatus.FAILED, f"not all runs again: {left or 'the job broke off'}", "start it by hand")
+        why = f"not all runs again of {record.names}: {left or 'the job broke off'}"
+        kept = f"%windir%\\{KEPT_NAME}\\{record.number:05d}.upgrade"
+        return Ended(
+            StepStatus.FAILED,
+            why,
+            f"start it by hand, then run again; if it is not to run any more, remove {kept} first",
+        )
 
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
         """Nothing of the server's software is changed."""
@@ -142,9 +186,18 @@ class StartServicesWork(Work[StartServices]):
 
     def message(self, ended: Ended, verification: Verification) -> str:
         """Say what came of it."""
+        if self._after is not None and self._after.removed:
+            # What has happened comes first, whoever was not there to see it.
+            why, way = removed(self._after)
+            return f"{why}; {way}; beside that: {ended.why}"
         if ended.status is StepStatus.FAILED:
             return f"failed: {ended.why}"
         return f"{ended.why}; plan again"
+
+
+def _uptime(facts: HostFacts) -> float:
+    """For how long the server has been up, in seconds."""
+    return (facts.clock - facts.boot_time).total_seconds()
 
 
 def _time(text: str) -> datetime | None:

@@ -27,11 +27,21 @@ from wsusfix.apply.working import (
 from wsusfix.errors import WsusFixError
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
-from wsusfix.plan import CheckPrerequisites, UpgradeServicePack
+from wsusfix.plan import Blocked, CheckPrerequisites, UpgradeServicePack
+from wsusfix.plan.upgrade import last_look
+from wsusfix.present import printable
 from wsusfix.remote.job import Job, Left
 from wsusfix.results import DatabaseBackup, JobEvidence, StepStatus, Verification
-from wsusfix.scripts.contracts import CHECK_PREREQUISITES, START_SERVICES, UPGRADE, JobReason, JobStatus
-from wsusfix.surroundings import own_programs, service_roots
+from wsusfix.scripts.contracts import (
+    CHECK_PREREQUISITES,
+    KEPT_NAME,
+    START_SERVICES,
+    UPGRADE,
+    JobPhase,
+    JobReason,
+    JobStatus,
+)
+from wsusfix.surroundings import service_roots
 
 __all__ = ["CheckWork", "UpgradeWork", "start_parameters"]
 
@@ -94,6 +104,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Upload setup, and say what may be stopped, and what proves success."""
         step, backup = self.step, self.site.backup
+        codes = (code for code in advisory.EXIT_CODES.values() if code.meaning is ExitMeaning.RESTART_NEEDED)
         return {
             **self.site.package_parameters(before, step.package, step.command, step.accept_unverifiable_signature),
             **_LOGS,
@@ -102,15 +113,37 @@ class UpgradeWork(Work[UpgradeServicePack]):
             "rename_value": advisory.RENAME_VALUE,
             "server": step.database_server,
             "database": step.database,
-            "own_programs": own_programs(),
+            "kept_name": KEPT_NAME,
             "setup_key": advisory.SETUP_KEY,
             "version": step.version,
-            "release": ".".join(map(str, step.upgrade.release)) + ".",
+            "release": self._release,
             "backup": backup.path if backup is not None else "",
+            "restart_codes": [str(code.code) for code in codes],
             "service_roots": service_roots(),
             "services": list(step.services),
+            "sites": list(step.site_numbers),
             "stop_seconds": whole_seconds(self.site.timeouts.stop),
         }
+
+    @property
+    def _release(self) -> str:
+        """How ``VersionString`` begins afterwards."""
+        return ".".join(map(str, self.step.upgrade.release)) + "."
+
+    def obstacles(self, facts: HostFacts) -> tuple[Blocked, ...]:
+        """Look around once more: time has passed since the plan, and a backup has taken room."""
+        looked = self.site.look()
+        return last_look(looked, self.site.look_around(looked), self.step)
+
+    def joins(self, job: Job) -> str:
+        """An upgrade to another service pack is not this one."""
+        other = job.value("release")
+        return f"an upgrade to WSUS {_named(other)}" if other not in ("", self._release) else ""
+
+    def phase(self, job: Job) -> str:
+        """Services are started again after every failure: what failed came before, unless it was that."""
+        cut = job.status is JobStatus.INTERRUPTED
+        return last_phase(job) if cut or job.value("not_started") else last_phase(job, JobPhase.STARTING_SERVICES)
 
     def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
         """Wait for services; after a job that was cut off, start what it had stopped."""
@@ -125,22 +158,24 @@ class UpgradeWork(Work[UpgradeServicePack]):
             self._mend(job, after)
             after, verification = self.site.settled(before)
         self._after = after
-        self.site.restart_asked = self._upgraded(after) and _meaning(job) is ExitMeaning.RESTART_NEEDED
+        self.site.restart_asked = after.wsus.present and _meaning(job) is ExitMeaning.RESTART_NEEDED
+        if also := job.value("also_running"):
+            self.site.notes.append(f"setup has started what had not run before, and it runs on: {also}")
         return after, verification
 
     def _mend(self, job: Job, facts: HostFacts) -> None:
         """Start again what the job had stopped; that this fails is said, and is not the loss of an outcome."""
         try:
-            ended = self.site.run_job(START_SERVICES.name, start_parameters(self.site, job, facts), facts)
+            ended = self.site.run_job(START_SERVICES.name, _start_parameters(self.site, job, facts), facts)
         except WsusFixError as error:
-            self._mended = f"what the upgrade had stopped could not be started: {error}"
+            self._mended = f"what the upgrade had stopped could not be started ({_names(job)}): {error}"
             return
         self.site.beside.append(self.site.evidence(ended, facts, None))
         left = ended.value("not_started") or ended.value("detail")
         if ended.reason is JobReason.DONE and not left:
             self.site.notes.append("the services that the upgrade had stopped were started again")
         else:
-            self._mended = left or "the job that was to start them broke off"
+            self._mended = left or f"the job that was to start them broke off ({_names(job)})"
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended. What stands on the server decides, whatever an exit code said."""
@@ -157,16 +192,28 @@ class UpgradeWork(Work[UpgradeServicePack]):
         services = f"not running again: {idle}" if idle else "the services run as before"
         cut = job.status is JobStatus.INTERRUPTED
         said = f"the job was interrupted in {last_phase(job)}" if cut else _said(job)[0]
+        if facts is not None and (other := self.joins(job)):
+            why = f"the job that was joined was {other}; it ended: {said}; WSUS is {self._version(facts)}, {services}"
+            return Ended(StepStatus.FAILED, why, "plan again")
         if facts is not None and self._upgraded(facts):
             if idle:
                 why = f"upgraded to WSUS {self.step.target} ({said}), but {services}"
                 return Ended(StepStatus.FAILED, why, "start them, and look at the server's event log")
             if verification.restart_pending:
-                why = f"upgraded to WSUS {self.step.target} ({said}); the new DLL waits for a restart"
+                why = f"upgraded to WSUS {self.step.target} ({said}); what is new waits for a restart"
                 return Ended(StepStatus.DONE, why, _RESTART)
             return Ended(StepStatus.DONE, f"upgraded to WSUS {self.step.target} ({said})")
+        if self._waits(job, facts) and not idle:
+            why = f"{said}; WSUS is {self._version(facts)} until the server has restarted, and {services}"
+            return Ended(StepStatus.DONE, why, _RESTART)
         failure = self._failure(job)
-        return Ended(failure.status, f"{failure.why}; WSUS is still {self._still(facts)}, and {services}", failure.hint)
+        stands = f"WSUS is {self._version(facts)}, and {services}"
+        return Ended(failure.status, f"{failure.why}; {stands}", failure.hint)
+
+    def _waits(self, job: Job, facts: HostFacts | None) -> bool:
+        """Whether setup has done its work, and the upgrade only waits for a restart that it asks for."""
+        asked = _meaning(job) is ExitMeaning.RESTART_NEEDED
+        return asked and facts is not None and facts.restart.pending
 
     def _failure(self, job: Job) -> Ended:
         if job.status is JobStatus.INTERRUPTED:
@@ -182,6 +229,12 @@ class UpgradeWork(Work[UpgradeServicePack]):
             case JobReason.OTHER_SERVICES:
                 why = f"the service {detail} would have stopped too, which nobody had consented to"
                 return Ended(StepStatus.FAILED, why, "plan again: the plan names what stops")
+            case JobReason.OTHER_SITES:
+                why = f"the site {detail} would have stopped too, which nobody had consented to"
+                return Ended(StepStatus.FAILED, why, "plan again: the plan names what stops")
+            case JobReason.KEPT_REFUSED:
+                why = f"the folder %windir%\\{KEPT_NAME} is not closed as it must be: {detail}"
+                return Ended(StepStatus.FAILED, why, "find out who made it, remove it by hand, and run again")
             case JobReason.NOT_STOPPED:
                 why = f"a service did not stop, so setup was not started: {detail}"
                 return Ended(StepStatus.FAILED, why, "find out what keeps it, then run again")
@@ -207,6 +260,8 @@ class UpgradeWork(Work[UpgradeServicePack]):
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
         """Whether another WSUS stands there than before, or none."""
         first = job.value("version_before") or before.wsus.version_raw
+        if self._waits(job, after):
+            return True
         return not after.wsus.present or after.wsus.version_raw != first
 
     def message(self, ended: Ended, verification: Verification) -> str:
@@ -215,26 +270,59 @@ class UpgradeWork(Work[UpgradeServicePack]):
             gone = self._after is not None and _removed(self._after)
             return f"{ended.why}; {ended.hint}" if gone else f"failed: {ended.why}"
         if verification.restart_pending:
-            return f"upgraded to WSUS {self.step.target}; a restart of the server is pending"
+            done = "upgraded" if self._after is not None and self._upgraded(self._after) else "setup for the upgrade"
+            way = f"{done} to WSUS {self.step.target}" + ("" if done == "upgraded" else " has run")
+            return f"{way}; a restart of the server is pending"
         return f"upgraded to WSUS {self.step.target}" + (" and verified" if verification.ok else "")
 
     def _upgraded(self, facts: HostFacts) -> bool:
         return facts.wsus.present and facts.wsus.product is self.step.upgrade.product
 
-    def _still(self, facts: HostFacts | None) -> str:
-        return facts.wsus.version_raw if facts is not None else "what it was"
+    def _version(self, facts: HostFacts | None) -> str:
+        """The version that stands there, and whether it is the one from before."""
+        if facts is None:
+            return "still what it was"
+        now = facts.wsus.version_raw
+        return f"still {now}" if now == self.step.version else f"{now} now"
 
 
-def start_parameters(site: Site, job: Job, facts: HostFacts) -> dict[str, Any]:
-    """Return the parameters of the job that starts again what *job* had stopped."""
+def start_parameters(
+    site: Site, facts: HostFacts, lists: Mapping[str, str], job_id: str, *, restart: bool = False
+) -> dict[str, Any]:
+    """Return the parameters of the job that starts again what the upgrade *job_id* had stopped.
+
+    Args:
+        site: the server.
+        facts: as it is now.
+        lists: ``services``, ``sites``, ``idle_sites`` and ``record``, as the upgrade wrote them down.
+        job_id: of the upgrade.
+        restart: whether setup has asked for one.
+    """
     return {
-        "services": job.value("services"),
-        "sites": job.value("sites"),
-        "idle_sites": job.value("idle_sites"),
+        **{key: lists[key] for key in ("services", "sites", "idle_sites", "record")},
+        "kept_name": KEPT_NAME,
+        "setup_key": advisory.SETUP_KEY,
+        "restart": restart,
         "stop_seconds": whole_seconds(site.timeouts.stop),
         "event_source": EVENT_SOURCE,
-        "audit": site.audit(facts, f"what job {job.job_id} had stopped"),
+        "audit": site.audit(facts, f"what job {job_id} had stopped"),
     }
+
+
+def _start_parameters(site: Site, job: Job, facts: HostFacts) -> dict[str, Any]:
+    lists = {key: job.value(key) for key in ("services", "sites", "idle_sites", "record")}
+    return start_parameters(site, facts, lists, job.job_id, restart=_meaning(job) is ExitMeaning.RESTART_NEEDED)
+
+
+def _names(job: Job) -> str:
+    """The services that a job had stopped, for people."""
+    return ", ".join(name for name in job.value("services").split("/") if name)
+
+
+def _named(release: str) -> str:
+    """The service pack whose ``VersionString`` begins so."""
+    known = (name for name, pack in advisory.UPGRADES.items() if ".".join(map(str, pack.release)) + "." == release)
+    return next(known, printable(release, 20))
 
 
 def _removed(facts: HostFacts) -> bool:

@@ -14,19 +14,20 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from wsusfix import advisory, scripts
-from wsusfix.errors import DeadlineError, NotReachedError, ScriptError, WsusFixError
+from wsusfix.errors import DeadlineError, NotReachedError, RefusedByServerError, ScriptError, WsusFixError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts
 from wsusfix.facts.approvals import Saved
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.package import Command, Package
-from wsusfix.plan import Plan, Step
-from wsusfix.present import bytes_text
+from wsusfix.plan import Blocked, Plan, Step
+from wsusfix.present import bytes_text, printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Cleanup, Job, Left
 from wsusfix.remote.upload import upload
 from wsusfix.results import Check, DatabaseBackup, JobEvidence, StepStatus, Verification
 from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
+from wsusfix.surroundings import Surroundings
 from wsusfix.verify import ABSENT, SERVICE_CHECK, verify
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "Ended",
     "Site",
     "Work",
+    "at_work",
     "exit_code_of",
     "explained",
     "last_phase",
@@ -76,7 +78,7 @@ NEVER_BEGAN: Final = Ended(
 
 WINDOW_OVER: Final = Ended(
     StepStatus.FAILED,
-    "the maintenance window was over, and nothing was begun",
+    "the maintenance window was over, and the step was not begun",
     "give a later not_after, then run again",
 )
 
@@ -90,6 +92,8 @@ class Site:
     look: Callable[[], HostFacts]
     timeouts: Timeouts
     tell: Observer
+    #: What the server is like around its WSUS, looked at anew.
+    look_around: Callable[[HostFacts], Surroundings]
     notes: list[str] = field(default_factory=list)
     #: The backup that was made on this road, and whether setup has asked for a restart.
     backup: DatabaseBackup | None = None
@@ -166,15 +170,21 @@ class Site:
         return jobs.follow(self.session, job_id, self.timeouts, self.tell, patience=patience)
 
     def run_job(self, kind: str, parameters: Mapping[str, Any], before: HostFacts) -> Job:
-        """Run a small job beside the steps of the plan, and wait for its end."""
+        """Run a small job beside the steps of the plan, and wait for its end.
+
+        Raises:
+            RefusedByServerError: somebody else's job of another kind is at work.
+        """
         started = jobs.start(self.session, scripts.compose(kind), parameters, self.timeouts)
+        if started.kind != kind:
+            raise at_work(self.host, f"{started.job_id} ({started.kind})")
         return self.follow(started.job_id, before)
 
     def collect(self, job: Job) -> Left | None:
         """Bring back the logs; ``None`` when they cannot be read, and then they stay where they are."""
         self.tell(PhaseBegun(self.host, "collect"))
         try:
-            return jobs.collect(self.session, job.job_id)
+            return jobs.collect(self.session, job.job_id, advisory.SETUP_LOGS_FIRST)
         except ScriptError as error:
             self.notes.append(f"the job's logs could not be read and stay on the server: {error}")
             return None
@@ -290,6 +300,14 @@ class Work(abc.ABC, Generic[S]):
         """Say why the step needs nothing any more, ``""`` when it is to be done.  Asked before it would be begun."""
         return ""
 
+    def obstacles(self, facts: HostFacts) -> tuple[Blocked, ...]:
+        """Look once more at what is in the way, right before the step would be begun; it is not begun then."""
+        return ()
+
+    def joins(self, job: Job) -> str:
+        """Say why a job of this kind that is at work already is not the one the step wants; ``""`` when it is."""
+        return ""
+
     @property
     def patience(self) -> float:
         """How long the job may take, in seconds; it goes on by itself all the same."""
@@ -306,6 +324,10 @@ class Work(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended; what the server is like counts for more than what the job said."""
+
+    def phase(self, job: Job) -> str:
+        """Return the phase in which the job failed."""
+        return last_phase(job)
 
     def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
         """Return what is kept of the job."""
@@ -324,9 +346,19 @@ class Work(abc.ABC, Generic[S]):
         """Say in a few words what came of it, when it is the last step of the road."""
 
 
-def last_phase(job: Job) -> str:
-    """Return the phase before the end: where it failed."""
-    begun = [step.phase.value for step in job.steps if step.phase is not JobPhase.FINISHED]
+def at_work(host: str, job: str) -> RefusedByServerError:
+    """Make the error about a job of another kind, which is neither joined nor doubled."""
+    return RefusedByServerError(
+        f"a job of another kind is at work on the server: {printable(job, 120)}",
+        host=host,
+        phase="apply",
+        hint="let it end (it goes on by itself, and nothing is started beside it), then plan again",
+    )
+
+
+def last_phase(job: Job, *others: JobPhase) -> str:
+    """Return the phase before the end, and before the *others* that only follow a failure: where it failed."""
+    begun = [step.phase.value for step in job.steps if step.phase not in (JobPhase.FINISHED, *others)]
     return begun[-1] if begun else "job"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from packaging.version import Version
@@ -23,10 +23,12 @@ from wsusfix.scripts.contracts import (
     KEPT_NAME,
     RESET_APPROVALS,
     STAGING_NAME,
+    UPGRADE,
     JobStatus,
     ResetState,
     Scalar,
     StagingState,
+    UpgradeState,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "PendingRestart",
     "Session",
     "Staging",
+    "UpgradeRecord",
     "WsusInstallation",
     "approvals_parameters",
     "not_asked",
@@ -267,11 +270,55 @@ class JobFacts(Presentable):
 
 
 @dataclass(frozen=True, repr=False)
+class UpgradeRecord(Presentable):
+    """What the newest upgrade has stopped, as its job wrote it down before, and how far the way back has gone.
+
+    It outlives the job, and whatever else of a run is cleaned up.
+
+    Args:
+        number: of the record, in the folder that keeps it.
+        state: how far the way back has gone.
+        job_id: of the upgrade.
+        time: when it was about to stop them, by the server's own clock.
+        version: ``VersionString`` before.
+        services: that ran, divided by ``/``, in the order in which they stopped.
+        sites: that ran, by number.
+        idle_sites: that did not run.
+        backup: path of the database's backup, ``""`` without one.
+        restart: whether setup has asked for a restart.
+        ended: when WSUS was seen there at the upgrade's end; ``None`` when nobody saw it.
+    """
+
+    number: int
+    state: UpgradeState
+    job_id: str
+    time: str
+    version: str
+    services: str
+    sites: str
+    idle_sites: str
+    backup: str
+    restart: bool
+    ended: datetime | None
+
+    @property
+    def names(self) -> str:
+        """The services that were stopped, for people."""
+        return ", ".join(name for name in self.services.split("/") if name) or "none"
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"of {self.version or 'an unknown version'} at {self.time}, services {self.names}: {self.state.value}"
+
+
+@dataclass(frozen=True, repr=False)
 class HostFacts(Presentable):
     """Everything one look at a server gave; ``host`` is the name it was asked by, ``computer_name`` its own.
 
     ``reset`` says whether an earlier reset of approvals left something; ``approvals`` is ``None`` where nobody asked
-    WSUS.
+    WSUS; ``upgrade`` is what the newest upgrade has stopped here, ``None`` where none ever did.
     """
 
     host: str
@@ -288,6 +335,33 @@ class HostFacts(Presentable):
     clock: datetime
     reset: ResetState = ResetState.NONE
     approvals: Approvals | None = None
+    upgrade: UpgradeRecord | None = None
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether an upgrade is at work: what it has stopped, it starts again itself."""
+        return self.job is not None and self.job.active and self.job.kind == UPGRADE.name
+
+    @property
+    def standing_still(self) -> bool:
+        """Whether what an upgrade has stopped was not all started again, and no upgrade is at work that does it."""
+        stopped = self.upgrade is not None and self.upgrade.state is UpgradeState.STOPPED
+        return stopped and not self.upgrading
+
+    @property
+    def removed(self) -> bool:
+        """Whether WSUS has not been there since an upgrade of it was begun: its setup has removed it."""
+        if self.upgrade is None or self.upgrade.ended is not None or self.upgrading:
+            return False
+        return not (self.wsus.present and self.wsus.install_type is InstallType.SERVER_3)
+
+    @property
+    def restart_asked(self) -> bool:
+        """Whether WSUS setup has asked for a restart, something waits for one, and there was none since."""
+        record = self.upgrade
+        if record is None or not record.restart or record.ended is None:
+            return False
+        return self.restart.pending and self.boot_time < record.ended
 
     @property
     def resetting(self) -> bool:
@@ -323,6 +397,7 @@ class HostFacts(Presentable):
                 ("restart", self.restart),
                 ("staging", self.staging),
                 ("job", self.job or ""),
+                ("upgrade", self.upgrade or ""),
                 ("approvals", f"\n{self.approvals}" if self.approvals else ""),
             ]
         )
@@ -421,7 +496,41 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
         boot_time=read.time("boot_time"),
         clock=read.time("clock"),
         reset=read.one_of("reset_state", ResetState),
+        upgrade=_upgrade_record(read),
     )
+
+
+def _upgrade_record(read: AnswerReader) -> UpgradeRecord | None:
+    state = read.one_of("upgrade_state", UpgradeState)
+    record, end = (_values(read.text(key)) for key in ("upgrade_record", "upgrade_end"))
+    number = read.text("upgrade_number")
+    if state is UpgradeState.NONE:
+        return None
+    if not (number.isascii() and number.isdigit() and len(number) <= 5):
+        raise read.broken("upgrade_number", number)
+    ended = None
+    if end:
+        try:
+            ended = datetime.strptime(end.get("time", ""), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        except ValueError:
+            raise read.broken("upgrade_end", end.get("time", "")) from None
+    lists = {key: printable(record.get(key, ""), 2000) for key in ("services", "sites", "idle_sites", "backup")}
+    return UpgradeRecord(
+        number=int(number),
+        state=state,
+        job_id=printable(record.get("job_id", ""), 40),
+        time=printable(record.get("time", ""), 40),
+        version=printable(record.get("version", ""), 80),
+        **lists,
+        restart=end.get("restart") == "true",
+        ended=ended,
+    )
+
+
+def _values(text: str) -> dict[str, str]:
+    """Read lines of key=value."""
+    pairs = (line.partition("=") for line in text.replace("\r", "").split("\n"))
+    return {key: value for key, divided, value in pairs if divided}
 
 
 def _wsus(read: AnswerReader) -> WsusInstallation:

@@ -134,10 +134,10 @@ class Database:
         return (*own, *self.foreign)
 
     def back_up(self, path: str) -> None:
-        """Write a backup, as the SQL server's account.
+        """Write a backup, as the SQL server's account; it takes as much room as the database has.
 
         Raises:
-            WindowsError_: it cannot be written there.
+            WindowsError_: it cannot be written there, or there is no room for it.
         """
         files = self.machine.files
         if self.fails == "refused" or not files.may_write(self.account, path):
@@ -148,7 +148,7 @@ class Database:
         content = _MARK + f"{self.name} {self.version_of_wsus()}\n".encode() * 200
         damaged = self.fails == "damaged"
         data = content + hashlib.sha256(content).digest()
-        files.create(path, data[:-1] + b"?" if damaged else data)
+        files.create(path, data[:-1] + b"?" if damaged else data, beyond=max(0, self.size - len(data)))
         self._written.append((path, self.version_of_wsus(), len(data)))
 
     def read_back(self, path: str) -> None:

@@ -179,13 +179,22 @@ OPEN: Final = Security(ADMINISTRATORS, _BOTH | {USERS, EVERYONE}, _BOTH | {USERS
 
 @dataclass
 class File:
-    """A file: its name as written, its bytes, the numeric file version of its resource, if any, and when it changed."""
+    """A file: its name as written, its bytes, the numeric file version of its resource, if any, and when it changed.
+
+    ``beyond`` is how many bytes longer it is than those that are held for it.
+    """
 
     name: str
     data: bytearray
     version: str | None = None
     locks: int = 0
     written: float = field(default_factory=time.time)
+    beyond: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the drive it takes."""
+        return len(self.data) + self.beyond
 
 
 @dataclass
@@ -270,7 +279,7 @@ class FileSystem:
     def length(self, path: str) -> int | None:
         """Length of the file *path* in bytes."""
         found = self._find(path)
-        return len(found.data) if isinstance(found, File) else None
+        return found.size if isinstance(found, File) else None
 
     def written(self, path: str) -> float | None:
         """When the file *path* was last written, in seconds since 1970."""
@@ -350,14 +359,17 @@ class FileSystem:
                 raise self._messages.error(Failure.NO_PATH, path)
             found.security = security
 
-    def create(self, path: str, data: bytes, version: str | None = None) -> bool:
-        """Create the file *path* with *data*; ``False`` when something of that name is there."""
+    def create(self, path: str, data: bytes, version: str | None = None, *, beyond: int = 0) -> bool:
+        """Create the file *path* with *data*; ``False`` when something of that name is there.
+
+        It takes *beyond* more bytes of the drive than are held for it.
+        """
         with self._lock:
             parent, name = self._parent(path)
             if name.lower() in parent.children:
                 return False
-            self._take(path, len(data))
-            parent.children[name.lower()] = File(name, bytearray(data), version)
+            self._take(path, len(data) + beyond)
+            parent.children[name.lower()] = File(name, bytearray(data), version, beyond=beyond)
             return True
 
     def append(self, path: str, data: bytes) -> None:
@@ -384,10 +396,12 @@ class FileSystem:
             if name.lower() in parent.children:
                 return False
             old, old_name = self._parent(source)
-            self._take(target, len(moved.data))
-            self._take(source, -len(moved.data))
+            self._take(target, moved.size)
+            self._take(source, -moved.size)
             del old.children[old_name.lower()]
-            parent.children[name.lower()] = File(name, moved.data, moved.version, written=moved.written)
+            parent.children[name.lower()] = File(
+                name, moved.data, moved.version, written=moved.written, beyond=moved.beyond
+            )
             return True
 
     def remove_file(self, path: str) -> bool:
@@ -398,7 +412,7 @@ class FileSystem:
                 return False
             removed = self._changeable(path)
             parent, name = self._parent(path)
-            self._take(path, -len(removed.data))
+            self._take(path, -removed.size)
             del parent.children[name.lower()]
             return True
 

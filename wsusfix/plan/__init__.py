@@ -27,10 +27,10 @@ from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
 from wsusfix.plan.common import Blocked, Way, leftover_warnings
 from wsusfix.plan.install import InstallUpdate
 from wsusfix.plan.reset import ResetApprovals, RestoreSettings
-from wsusfix.plan.restart import Restart, StartServices, cut_off, restarts, start_services
+from wsusfix.plan.restart import Restart, StartServices, removed, restarts, services_way
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, counted, plain, printable
-from wsusfix.scripts.contracts import BACKUP_NAME, UPGRADE, ResetState
+from wsusfix.scripts.contracts import ResetState
 from wsusfix.surroundings import Surroundings
 
 __all__ = [
@@ -79,6 +79,7 @@ class Basis(Presentable):
     updates: tuple[str, ...] = ()
     replica: bool | None = None
     reset: str = ResetState.NONE.value
+    upgrade: str = ""
 
     @classmethod
     def of(cls, facts: HostFacts) -> Basis:
@@ -95,6 +96,8 @@ class Basis(Presentable):
             updates=_updates(facts),
             replica=facts.approvals.replica if facts.approvals is not None else None,
             reset=facts.reset.value,
+            # What an upgrade keeps of the past makes no difference, but what it has left open.
+            upgrade=(facts.standing_still and "stopped") or (facts.removed and "removed") or "",
         )
 
     def changes(self, other: Basis) -> tuple[str, ...]:
@@ -212,14 +215,14 @@ def plan(
     facts = diagnosis.facts
     nothing = ""
     match diagnosis.verdict:
-        case _ if cut_off(facts) and facts.wsus.present:
-            way = Way(
-                steps=start_services(facts),
-                warnings=("an upgrade was cut off: once its services run again, plan anew",),
-                proof="the services that ran before run again",
-            )
+        case _ if facts.standing_still:
+            way = services_way(facts)
+        case Verdict.NOT_AFFECTED if options.rtm == "upgrade" and upgrade.too_old(facts):
+            way = Way(blocked=upgrade.too_old(facts), warnings=tuple(leftover_warnings(facts)))
+        case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.EXPOSED_RTM if facts.restart_asked:
+            way = _restart_asked(facts, options)
         case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.NOT_A_SERVER:
-            way = Way(warnings=(*leftover_warnings(facts), *upgrade.no_way_warnings(facts, options)))
+            way = Way(warnings=tuple(leftover_warnings(facts)))
             nothing = diagnosis.why
         case Verdict.UNKNOWN:
             way = _unknown(diagnosis, options)
@@ -263,6 +266,21 @@ def _backed_up(facts: HostFacts, way: Way, around: Surroundings | None, options:
     return dataclasses.replace(way, steps=(step, *way.steps))
 
 
+def _restart_asked(facts: HostFacts, options: Options) -> Way:
+    """Finish an upgrade that takes effect only with a restart which setup has asked for."""
+    steps = restarts(options, "WSUS setup has asked for a restart, and something waits for it")
+    if steps:
+        return Way(steps=steps, proof="the server has restarted, and nothing of the upgrade waits any more")
+    return Way(
+        blocked=(
+            Blocked(
+                "WSUS setup has asked for a restart of the server, and something waits for it",
+                "restart the server, or say reboot='if-needed'; then run again",
+            ),
+        )
+    )
+
+
 def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
     """Do nothing on a guess; but an upgrade that waits for a restart is none."""
     facts = diagnosis.facts
@@ -278,15 +296,11 @@ def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
                 ),
             )
         )
-    if facts.job is not None and facts.job.kind == UPGRADE.name and not facts.wsus.present:
-        way_back = f"install WSUS again in the version it had, then {advisory.RESTORE}, with all else that stands still"
+    if facts.removed:
+        return Way(blocked=(Blocked(*removed(facts)),))
+    if facts.upgrading:
         return Way(
-            blocked=(
-                Blocked(
-                    f"the verdict is unknown: {diagnosis.why}",
-                    f"if its setup has removed it: {way_back}; backups lie in %windir%\\{BACKUP_NAME}",
-                ),
-            )
+            blocked=(Blocked(f"the verdict is unknown: {diagnosis.why}", "let the upgrade end, then plan again"),)
         )
     return Way(
         blocked=(
@@ -303,7 +317,7 @@ def _service_pack_1(
 ) -> Way:
     facts = diagnosis.facts
     warnings = tuple(install.warnings(facts, package, options))
-    waits = facts.restart.concerns(facts.wsus.dll_path)
+    waits = facts.restart.concerns(facts.wsus.dll_path) or facts.restart_asked
     if waits and package is None and options.reboot == "if-needed":
         steps = restarts(options, "something is installed, and the DLL that is the proof waits for a restart")
         return Way(steps=steps, warnings=warnings, proof=install.proof(facts))
@@ -346,15 +360,13 @@ def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> t
     """The way of a reset of approvals, and why nothing is to be done."""
     facts = diagnosis.facts
     warnings = tuple(reset.warnings(diagnosis, package, options))
-    mends = start_services(facts)
     if diagnosis.worked_around is True and reset.as_before(facts):
-        proof = "the services that ran before run again" if mends else ""
-        return Way(steps=mends, warnings=warnings, proof=proof), "" if mends else diagnosis.workaround
+        return Way(warnings=warnings), diagnosis.workaround
     blocked = tuple(reset.obstacles(facts, options))
     step = reset.reset(diagnosis, options)
     if blocked or step is None:
         return Way(blocked=blocked, warnings=warnings), ""
-    return Way(steps=(*mends, step), warnings=warnings, proof=reset.proof()), ""
+    return Way(steps=(step,), warnings=warnings, proof=reset.proof()), ""
 
 
 def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str, tuple[Blocked, ...]]:

@@ -15,14 +15,14 @@ from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import BACK_UP_DATABASE, BACKUP_NAME
 from wsusfix.surroundings import Surroundings, database_server
 
-__all__ = ["BackUpDatabase", "back_up", "backup_obstacles", "database_obstacles", "order"]
+__all__ = ["BackUpDatabase", "back_up", "backup_obstacles", "database_obstacles", "order", "room_obstacles"]
 
 
 @dataclass(frozen=True, repr=False)
 class BackUpDatabase(Presentable):
     """Back the database up and read the backup back, as a detached job of the SYSTEM account.
 
-    The backup stays on the server when everything else is cleaned up.
+    The backup stays on the server when everything else is cleaned up; *reserve* bytes of the drive stay free beside it.
     """
 
     server: str
@@ -31,6 +31,7 @@ class BackUpDatabase(Presentable):
     folder: str
     reason: str
     source: str
+    reserve: int = advisory.SYSTEM_RESERVE
     irreversible: bool = False
 
     @property
@@ -59,7 +60,9 @@ class BackUpDatabase(Presentable):
         )
 
 
-def back_up(facts: HostFacts, around: Surroundings, reason: str) -> BackUpDatabase:
+def back_up(
+    facts: HostFacts, around: Surroundings, reason: str, reserve: int = advisory.SYSTEM_RESERVE
+) -> BackUpDatabase:
     """Make the step, when nothing is in its way."""
     database = facts.wsus.database
     return BackUpDatabase(
@@ -69,18 +72,27 @@ def back_up(facts: HostFacts, around: Surroundings, reason: str) -> BackUpDataba
         folder=BACKUP_NAME,
         reason=reason,
         source=advisory.SOURCE_SETUP,
+        reserve=reserve,
     )
 
 
 def backup_obstacles(facts: HostFacts, around: Surroundings | None) -> Iterator[Blocked]:
     """Yield everything that keeps a backup from being made."""
     yield from database_obstacles(facts, around)
+    yield from room_obstacles(facts, around)
+
+
+def room_obstacles(
+    facts: HostFacts, around: Surroundings | None, reserve: int = advisory.SYSTEM_RESERVE
+) -> Iterator[Blocked]:
+    """Yield the room that a backup lacks, with *reserve* bytes that must stay free beside it."""
     if around is None or around.database is None:
         return
-    needed = around.database.size + advisory.SYSTEM_RESERVE
+    needed = around.database.size + reserve
     if facts.staging.system_free < needed:
         yield Blocked(
-            f"{bytes_text(facts.staging.system_free)} on the system drive, {bytes_text(needed)} needed for a backup",
+            f"{bytes_text(facts.staging.system_free)} on the system drive, "
+            f"{bytes_text(needed)} needed for a backup and for what comes after it",
             "make room on the system drive, or back the database up by hand and say backup=False",
         )
 

@@ -107,6 +107,11 @@ def _restart_obstacles(facts: HostFacts, options: Options) -> Iterator[Blocked]:
             "something is installed, but the DLL that is the proof waits for a restart",
             "restart the server, or say reboot='if-needed'; then run again",
         )
+    elif facts.restart_asked and options.reboot == "never":
+        yield Blocked(
+            "WSUS setup has asked for a restart of the server, and something waits for it",
+            "restart the server, or say reboot='if-needed'; then run again",
+        )
 
 
 def _system_obstacles(facts: HostFacts) -> Iterator[Blocked]:

@@ -7,26 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
-from wsusfix.facts import HostFacts
+from wsusfix import advisory
+from wsusfix.facts import HostFacts, UpgradeRecord
 from wsusfix.options import Options
-from wsusfix.present import Presentable
-from wsusfix.scripts.contracts import RESTART, START_SERVICES, UPGRADE, JobPhase, JobStatus
+from wsusfix.plan.common import Way, job_obstacles, session_obstacles
+from wsusfix.present import Presentable, printable
+from wsusfix.scripts.contracts import RESTART, START_SERVICES
 
-__all__ = ["Restart", "StartServices", "cut_off", "restarts", "start_services"]
-
-#: In which phases of an upgrade services may stand still.
-_STOPPED: Final = frozenset(
-    {
-        JobPhase.STOPPING.value,
-        JobPhase.CHECKING_CONNECTIONS.value,
-        JobPhase.LAUNCHING.value,
-        JobPhase.INSTALLING.value,
-        JobPhase.INSTALLED.value,
-        JobPhase.STARTING_SERVICES.value,
-    }
-)
+__all__ = ["Restart", "StartServices", "removed", "restarts", "services_way", "start_services"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,7 +50,7 @@ class Restart(Presentable):
 class StartServices(Presentable):
     """Start again what an upgrade had stopped that was cut off, as the upgrade wrote it down."""
 
-    job_id: str
+    record: UpgradeRecord
     reason: str
     source: str
     irreversible: bool = False
@@ -80,11 +69,12 @@ class StartServices(Presentable):
         return {"name": self.name}
 
     def _summary(self) -> str:
-        return f"of job {self.job_id}"
+        return self.record.names
 
     def __str__(self) -> str:
         return (
-            f"{self.name}: start again the services and sites that job {self.job_id} had stopped\n"
+            f"{self.name}: start again the services and sites that an upgrade had stopped\n"
+            f"  services: {printable(self.record.names)}\n"
             f"  why: {self.reason} [{self.source}]"
         )
 
@@ -96,22 +86,38 @@ def restarts(options: Options, reason: str) -> tuple[Restart, ...]:
     return (Restart(reason=reason, source="reboot='if-needed'"),)
 
 
-def cut_off(facts: HostFacts) -> bool:
-    """Whether an upgrade was cut off while services stood still."""
-    job = facts.job
-    return (
-        job is not None and job.kind == UPGRADE.name and job.status is JobStatus.INTERRUPTED and job.phase in _STOPPED
-    )
-
-
 def start_services(facts: HostFacts) -> tuple[StartServices, ...]:
-    """Make the step where an upgrade was cut off while services stood still."""
-    if facts.job is None or not cut_off(facts):
+    """Make the step where an upgrade has left services stopped."""
+    if facts.upgrade is None or not facts.standing_still:
         return ()
     return (
         StartServices(
-            job_id=facts.job.job_id,
-            reason=f"an upgrade was cut off in {facts.job.phase}",
-            source="what the job wrote down",
+            record=facts.upgrade,
+            reason=f"an upgrade, begun at {facts.upgrade.time}, has not started again all that it had stopped",
+            source="what its job wrote down",
         ),
+    )
+
+
+def services_way(facts: HostFacts) -> Way:
+    """Decide the road of a server on which an upgrade has left services stopped: that first, and nothing else."""
+    blocked = (*session_obstacles(facts), *job_obstacles(facts, (START_SERVICES.name,)))
+    warnings = ("an upgrade was cut off: once its services run again, plan anew",)
+    if facts.removed:
+        why, unblock = removed(facts)
+        warnings = (f"{why}; {unblock}",)
+    if blocked:
+        return Way(blocked=blocked, warnings=warnings)
+    return Way(steps=start_services(facts), warnings=warnings, proof="the services that ran before run again")
+
+
+def removed(facts: HostFacts) -> tuple[str, str]:
+    """Say that setup has removed WSUS, with its backup, and what to do: for whoever did not see it happen."""
+    record = facts.upgrade
+    version = record.version if record is not None else ""
+    began = f", begun at {record.time}" if record is not None else ""
+    backup = f"the backup is {record.backup}" if record is not None and record.backup else "no backup was made"
+    return (
+        f"WSUS WAS REMOVED by its setup, in an upgrade{began}; {backup}",
+        f"install WSUS {version or 'in the version it had'} again, then {advisory.RESTORE}",
     )

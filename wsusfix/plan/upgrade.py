@@ -20,7 +20,7 @@ from wsusfix.facts import DatabasePlace, HostFacts
 from wsusfix.options import NO_UPSTREAM, Options
 from wsusfix.package import Command, Package, PackageKind, setup_command
 from wsusfix.plan import install
-from wsusfix.plan.backup import back_up, backup_obstacles, database_obstacles, order
+from wsusfix.plan.backup import back_up, database_obstacles, order, room_obstacles
 from wsusfix.plan.common import Blocked, Way, job_obstacles, session_obstacles
 from wsusfix.plan.restart import restarts
 from wsusfix.present import Presentable, bytes_text, printable
@@ -34,7 +34,7 @@ from wsusfix.scripts.contracts import (
 )
 from wsusfix.surroundings import DatabaseState, Surroundings, database_server
 
-__all__ = ["CheckPrerequisites", "UpgradeServicePack", "no_way_warnings", "target_of", "way"]
+__all__ = ["CheckPrerequisites", "UpgradeServicePack", "last_look", "target_of", "too_old", "way"]
 
 #: The kinds of jobs on this road; one that runs is joined.
 _KINDS: Final = (
@@ -91,6 +91,9 @@ class CheckPrerequisites(Presentable):
 class UpgradeServicePack(Presentable):
     """Stop IIS and WSUS, run WSUS setup, and start again exactly what ran, as one detached job of the SYSTEM account.
 
+    ``services`` and ``sites`` are all that may stop; ``beside_others`` and ``upstream_version`` what the operator said,
+    which counts once more when the server is looked at right before.
+
     Irreversible: the way back is a new installation of the old version with the database restored.
     """
 
@@ -102,9 +105,12 @@ class UpgradeServicePack(Presentable):
     database: str
     services: tuple[str, ...]
     sites: tuple[str, ...]
+    site_numbers: tuple[str, ...]
     accept_unverifiable_signature: bool
     reason: str
     source: str
+    beside_others: bool = False
+    upstream_version: str | None = None
     irreversible: bool = True
 
     @property
@@ -143,11 +149,23 @@ class UpgradeServicePack(Presentable):
         )
 
 
-def no_way_warnings(facts: HostFacts, options: Options) -> Iterator[str]:
-    """Say where an upgrade was asked for that nobody offers."""
-    old = facts.wsus.product is Product.WSUS_2 or facts.wsus.wsus2_product
-    if options.rtm == "upgrade" and old and facts.os.architecture is not Architecture.X86:
-        yield "from WSUS 2.0 on 64-bit Windows there is no upgrade to 3.0: it has to be installed anew"
+def too_old(facts: HostFacts) -> tuple[Blocked, ...]:
+    """Say why an upgrade that was asked for is not this tool's, on a server with WSUS 2.0; it needs none."""
+    if not (facts.wsus.product is Product.WSUS_2 or facts.wsus.wsus2_product):
+        return ()
+    if facts.os.architecture is not Architecture.X86:
+        return (
+            Blocked(
+                "from WSUS 2.0 on 64-bit Windows there is no upgrade to 3.0",
+                "leave this server out: WSUS 2.0 does not have the fault; or install WSUS 3.0 anew, by hand",
+            ),
+        )
+    return (
+        Blocked(
+            "an upgrade from WSUS 2.0 to 3.0 is another one, which is not made here",
+            "leave this server out: WSUS 2.0 does not have the fault; or upgrade it by hand",
+        ),
+    )
 
 
 def target_of(package: Package, options: Options) -> Upgrade | None:
@@ -189,7 +207,8 @@ def way(
         )
     ]
     if options.backup is not False and around is not None:
-        steps.append(back_up(facts, around, "a setup that fails may remove WSUS: no backup, no upgrade"))
+        why = "a setup that fails may remove WSUS: no backup, no upgrade"
+        steps.append(back_up(facts, around, why, reserve=_room(facts, around)))
     steps.append(
         UpgradeServicePack(
             package=setup,
@@ -200,9 +219,12 @@ def way(
             database=database.name if database is not None else "",
             services=around.services if around is not None else (),
             sites=tuple(site.name or site.number for site in around.running_sites) if around is not None else (),
+            site_numbers=tuple(site.number for site in around.running_sites) if around is not None else (),
             accept_unverifiable_signature=accept,
             reason=diagnosis.why,
             source=advisory.SOURCE_ADVISORY,
+            beside_others=options.upgrade_beside_others,
+            upstream_version=options.upstream_version,
         )
     )
     steps += restarts(options, "setup may leave files that only a restart replaces")
@@ -212,6 +234,26 @@ def way(
         steps += restarts(options, "the update may leave a DLL that only a restart replaces")
         proof = f"{proof}, and {install.proof(facts)}"
     return Way(steps=tuple(steps), warnings=warnings, proof=proof)
+
+
+def last_look(facts: HostFacts, around: Surroundings, step: UpgradeServicePack) -> tuple[Blocked, ...]:
+    """Return what is in the way right before WSUS is stopped; it may not have been when the plan was made.
+
+    Args:
+        facts: the server as it is now.
+        around: the same of what is around its WSUS.
+        step: as it was consented to.
+    """
+    if facts.standing_still:
+        return (Blocked("an upgrade has left stopped what ran before", "plan again: that is started first"),)
+    # By now there is a backup, or none was wanted.
+    said = Options(
+        rtm="upgrade",
+        backup=False,
+        upgrade_beside_others=step.beside_others,
+        upstream_version=step.upstream_version,
+    )
+    return (*_state_obstacles(facts, around, said), *_space_obstacles(facts, around, said))
 
 
 def _obstacles(
@@ -236,8 +278,8 @@ def _obstacles(
         if target is not None:
             yield from _target_obstacles(facts, target, package, options)
     if facts.job is None or not (facts.job.active and facts.job.kind in _DISTURBING):
-        yield from _state_obstacles(facts, setup, around, options)
-        yield from _space_obstacles(facts, around, *(each for each in (package, setup) if each is not None))
+        yield from _state_obstacles(facts, around, options)
+        yield from _space_obstacles(facts, around, options, *(each for each in (package, setup) if each is not None))
 
 
 def _setup_obstacles(facts: HostFacts, setup: Package, options: Options) -> Iterator[Blocked]:
@@ -320,9 +362,7 @@ def _upstream_version_obstacles(target: Upgrade, options: Options) -> Iterator[B
         )
 
 
-def _state_obstacles(
-    facts: HostFacts, setup: Package | None, around: Surroundings | None, options: Options
-) -> Iterator[Blocked]:
+def _state_obstacles(facts: HostFacts, around: Surroundings | None, options: Options) -> Iterator[Blocked]:
     """Yield what is known to make setup fail in the state that the server is in."""
     if facts.restart.pending:
         yield Blocked("a restart of the server is pending from earlier work", "restart the server, then plan again")
@@ -339,8 +379,7 @@ def _state_obstacles(
             "WSUS was moved from its embedded database to SQL Server, and Setup's WmsdeInstalled is still 1",
             "finish the move: set WmsdeInstalled to 0 as the article on moving the database says",
         )
-    looks = database_obstacles if options.backup is False else backup_obstacles
-    yield from looks(facts, around)
+    yield from database_obstacles(facts, around)
     if around is None:
         return
     if around.database is not None:
@@ -348,6 +387,11 @@ def _state_obstacles(
     if len(around.front_ends) > 1:
         names = ", ".join(printable(name, 80) for name in around.front_ends)
         yield Blocked(f"several front ends share the database ({names})", f"do it by hand, in this order: {order()}")
+    elif around.hierarchy_trouble and place is DatabasePlace.LOCAL:
+        yield Blocked(
+            f"nobody knows whether other front ends share the database: {around.hierarchy_trouble}",
+            "let WSUS run, so that it can tell, then plan again",
+        )
     if around.sites_trouble:
         yield Blocked(
             f"the sites of IIS cannot be told, which all stop: {around.sites_trouble}",
@@ -391,7 +435,17 @@ def _upstream_obstacles(around: Surroundings, options: Options) -> Iterator[Bloc
         )
 
 
-def _space_obstacles(facts: HostFacts, around: Surroundings | None, *packages: Package) -> Iterator[Blocked]:
+def _room(facts: HostFacts, around: Surroundings | None) -> int:
+    """How much room setup needs on the system drive beside a backup, in bytes."""
+    files = around.database.files if around is not None and around.database is not None else ()
+    drive = facts.staging.path[:2].lower()
+    beside = advisory.SETUP_DATABASE_SPACE if any(path[:2].lower() == drive for path in files) else 0
+    return advisory.SETUP_SYSTEM_SPACE + beside
+
+
+def _space_obstacles(
+    facts: HostFacts, around: Surroundings | None, options: Options, *packages: Package
+) -> Iterator[Blocked]:
     # The segments of an upload and the joined file lie side by side for a moment.
     sizes = [package.size for package in packages]
     needed = sum(sizes) + max(sizes, default=0) + advisory.STAGING_RESERVE
@@ -400,7 +454,10 @@ def _space_obstacles(facts: HostFacts, around: Surroundings | None, *packages: P
             f"{bytes_text(facts.staging.free)} free for staging, {bytes_text(needed)} needed",
             f"make room on the drive of {facts.staging.path}",
         )
-    if facts.staging.system_free < advisory.SETUP_SYSTEM_SPACE:
+    if options.backup is not False:
+        # The room of the backup is not there any more when setup looks for its own.
+        yield from room_obstacles(facts, around, _room(facts, around))
+    elif facts.staging.system_free < advisory.SETUP_SYSTEM_SPACE:
         yield Blocked(
             f"{bytes_text(facts.staging.system_free)} on the system drive, "
             f"{bytes_text(advisory.SETUP_SYSTEM_SPACE)} needed by setup",

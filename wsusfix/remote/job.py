@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +35,9 @@ _LONGEST_PAUSE: Final = 5.0
 _DIGITS: Final = 5
 #: How much of the end of the installer's log is brought back, in bytes.
 _TAIL: Final = 8192
+#: The same of each log, and of all of them together.
+_LOG: Final = 64 * 1024
+_LOGS: Final = 256 * 1024
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,11 +101,15 @@ class Job(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class LogFile(Presentable):
-    """A log the job left: name, size in bytes, SHA-256, taken before anything was cleaned up."""
+    """A log the job left: name, size in bytes, SHA-256, and its end as text, taken before anything was cleaned up.
+
+    ``text`` is as the log has it, bounded, and ``""`` where there were too many of them.
+    """
 
     name: str
     size: int
     sha256: str
+    text: str = ""
 
     def _summary(self) -> str:
         return str(self)
@@ -274,12 +281,24 @@ def _too_long(host: str, job: Job, patience: float) -> DeadlineError:
     return DeadlineError(told, host=host, phase="job", hint=hint)
 
 
-def collect(session: Session, job_id: str) -> Left:
-    """Bring back the end of a job's log, and the hashes of all its logs, before anything is removed."""
+def collect(session: Session, job_id: str, first: Sequence[str] = ()) -> Left:
+    """Bring back the end of a job's log, and hash and end of each of its logs, before anything is removed.
+
+    Those that are named *first* come first; of many logs, only the first ones bring their text.
+    """
     answer = session.run(
-        scripts.compose("collect_job"), {"staging_name": STAGING_NAME, "job_id": job_id, "tail": _TAIL}, phase="collect"
+        scripts.compose("collect_job"),
+        {
+            "staging_name": STAGING_NAME,
+            "job_id": job_id,
+            "tail": _TAIL,
+            "first": list(first),
+            "each": _LOG,
+            "most": _LOGS,
+        },
+        phase="collect",
     )
-    return Left(log_tail=str(answer["log_tail"]), logs=tuple(_logs(str(answer["logs"]))))
+    return Left(log_tail=str(answer["log_tail"]), logs=tuple(_logs(answer)))
 
 
 def cleanup(session: Session, timeouts: Timeouts) -> Cleanup:
@@ -359,12 +378,13 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _logs(text: str) -> Iterator[LogFile]:
-    for line in text.split("\n"):
+def _logs(answer: Mapping[str, object]) -> Iterator[LogFile]:
+    for number, line in enumerate(str(answer["logs"]).split("\n"), 1):
         sha256, _, rest = line.strip().partition(" ")
         size, _, name = rest.partition(" ")
         if len(sha256) == 64 and size.isascii() and size.isdigit() and len(size) <= 20:
-            yield LogFile(name=printable(name, 260), size=int(size), sha256=printable(sha256, 64))
+            text = str(answer.get(f"log_{number}", ""))
+            yield LogFile(name=printable(name, 260), size=int(size), sha256=printable(sha256, 64), text=text)
 
 
 #: What an event says of a state beyond its phase: which value, and how it is said.

@@ -5,6 +5,25 @@ param($Parameters)
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 
+function Remove-Unverified {
+    param([string] $Outer, [string] $Mark)
+    # What a job has left that was cut off before it had read its backup back: it only takes room.
+    if ((Get-FolderTrust $Outer) -ne '') {
+        return
+    }
+    foreach ($name in @(Get-FolderEntries $Outer)) {
+        $inner = $Outer + '\' + $name
+        if (Test-File ($inner + '\' + $Mark)) {
+            try {
+                Remove-Tree $inner
+            }
+            catch {
+                continue
+            }
+        }
+    }
+}
+
 function Get-BackupFolder {
     param([string] $Outer, [string] $Inner, [string] $Sid, $Result)
     # A folder that the account of the SQL server may write into, within one that is closed; '' when it is not.
@@ -45,6 +64,7 @@ function Save-Verified {
         return
     }
     $outer = Get-StagingPath $Parameters.backup_folder
+    Remove-Unverified $outer $Parameters.unverified
     $free = Get-FreeSpace $outer
     if ([long] $free -lt [long] $state.size + [long] $Parameters.reserve) {
         $Result.reason = 'no_space'
@@ -66,7 +86,9 @@ function Save-Verified {
     $path = $place + '\' + $Parameters.database + '.bak'
     [void] (Add-State $Folder 'backing_up' @{ path = $path; size = $state.size })
     $reason = 'backup_failed'
+    $mark = $place + '\' + $Parameters.unverified
     try {
+        [void] (Add-TextFile $mark ('time=' + (Get-Clock) + "`nend`n"))
         Save-Database $Parameters.server $Parameters.database $path $Parameters.backup_seconds
         $reason = 'backup_not_verified'
         [void] (Add-State $Folder 'verifying_backup' @{})
@@ -75,6 +97,8 @@ function Save-Verified {
         if ([long] ('0' + $Result.size) -eq 0) {
             throw ('there is no backup at ' + $path)
         }
+        # From here on it is one.
+        Remove-File $mark
         $Result.path = $path
         $Result.reason = 'done'
     }

@@ -16,12 +16,15 @@ from typing import Any, Final
 #: Name of the folder below ``%windir%`` in which everything of a run lies, closed to all but SYSTEM and Administrators.
 STAGING_NAME: Final = "wsusfix"
 #: Name of the folder below ``%windir%``, closed in the same way, that outlives a run: what was saved before approvals
-#: were reset, the way back while it is open, and the marker that proves a reset.  What is in it is never changed.
+#: were reset, the way back while it is open, and the marker that proves a reset; and what an upgrade has stopped, with
+#: how far its way back has gone.  What is in it is never changed.
 KEPT_NAME: Final = "wsusfix-kept"
 #: The one scheduled task: a server runs at most one job at a time, so one name is enough and always found again.
 TASK_NAME: Final = "wsusfix-job"
 #: Name of the folder below ``%windir%`` that keeps backups of the database; it outlives runs and is never cleaned up.
 BACKUP_NAME: Final = "wsusfix-backup"
+#: Lies beside a backup from before it is begun until it has been read back; what it lies beside is no backup.
+UNVERIFIED_NAME: Final = "unverified.txt"
 #: Strings in an answer are bounded: nothing a server says may exhaust the controller's memory.
 DEFAULT_LIMIT: Final = 4096
 #: The log tail, the list of states and the like.
@@ -124,6 +127,7 @@ class JobReason(str, enum.Enum):
     BACKUP_NOT_VERIFIED = "backup_not_verified"  #: it was written, could not be read back, and is gone again
     OTHER_VERSION = "other_version"  #: another WSUS than was planned for stands there now
     OTHER_SERVICES = "other_services"  #: more services would stop than were named
+    OTHER_SITES = "other_sites"  #: more sites would stop than were named
     NOT_STOPPED = "not_stopped"
     CONNECTIONS = "connections"  #: somebody else was connected to the database after WSUS had stopped
     NOT_RESTARTED = "not_restarted"  #: Windows refused to restart
@@ -145,6 +149,15 @@ class ResetState(str, enum.Enum):
     OPEN = "open"  #: a way back that was not gone to its end: the server may be switched still
     MARKED = "marked"
     REFUSED = "refused"  #: there, but not closed as it must be: somebody else made it
+
+
+class UpgradeState(str, enum.Enum):
+    """How far the way back of the newest upgrade has gone that stopped services, by what it keeps."""
+
+    NONE = "none"  #: no upgrade has stopped anything
+    STOPPED = "stopped"  #: not all that it stopped was started again
+    OPEN = "open"  #: all of it was, but nobody has seen WSUS there since
+    CLOSED = "closed"  #: all of it was, and WSUS was there
 
 
 class StagingState(str, enum.Enum):
@@ -338,6 +351,10 @@ FACTS: Final = Contract(
         "job_status": TEXT,  # JobStatus
         "job_phase": TEXT,  # JobPhase of its newest state, "" before the first
         "reset_state": TEXT,  # ResetState
+        "upgrade_state": TEXT,  # UpgradeState
+        "upgrade_number": TEXT,  # of the newest record of what an upgrade has stopped, "" without one
+        "upgrade_record": LONG,  # its text, cut to the limit by the script
+        "upgrade_end": LONG,  # text of the mark that WSUS was there at its end, "" without one
         "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
     },
     families={
@@ -406,11 +423,19 @@ POLL_JOB: Final = Contract(
 COLLECT_JOB: Final = Contract(
     name="collect_job",
     purpose="Bring back what a job left: tail and hashes of its logs.",
-    parameters={"staging_name": str, "job_id": str, "tail": int},
+    parameters={
+        "staging_name": str,
+        "job_id": str,
+        "tail": int,  # bytes of the end of the log that is shown
+        "first": list,  # names of the logs that come first
+        "each": int,  # bytes of the end of each log
+        "most": int,  # of all of them together
+    },
     answer={
         "log_tail": LONG,
         "logs": LONG,  # "sha256 length name", one a line
     },
+    families={"log_": LONG},  # by number of the line, from 1 on: the end of that log
 )
 
 CLEANUP: Final = Contract(
@@ -456,6 +481,13 @@ _RENAME_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
 #: Which logs of WSUS setup lie elsewhere than in its own TEMP: how their names begin, in which folder below %windir%.
 _LOG_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType({"log_names": list, "system_temp": str})
 _DATABASE_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType({"server": str, "database": str})
+#: Where an upgrade keeps what it has stopped, and how it is seen that WSUS is there.
+_RECORD_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "kept_name": str,
+        "setup_key": str,  # below HKLM, the Setup key of WSUS
+    }
+)
 _LAUNCHING: Final = ("command_line", "signature", "signer", "root", "signed_at")
 _INSTALLING: Final = ("child_pid", "child_created", "still")
 _PACKAGE_REASONS: Final = frozenset(
@@ -482,6 +514,7 @@ SURROUNDINGS: Final = Contract(
         "service_roots": list,  # services that would stop, with all that needs them
         "paths": list,  # whose drives matter besides those of the database's files
         "backup_folder": str,  # name below %windir%
+        "unverified": str,  # name of the file beside which lies what is no backup
         "seconds": int,  # for which the database may take to answer
     },
     answer={
@@ -501,7 +534,7 @@ SURROUNDINGS: Final = Contract(
         "sites": LONG,  # "number running name" or "number stopped name", one a line
         "sites_trouble": TEXT,
         "drives": LONG,  # "bytes plain path" or "bytes compressed path", one a line
-        "backups": LONG,  # "bytes path", one a line
+        "backups": LONG,  # "bytes path" of those that were read back, one a line
         "clock": TEXT,
     },
 )
@@ -564,6 +597,7 @@ BACK_UP_DATABASE: Final = Contract(
         **_JOB_PARAMETERS,
         **_DATABASE_PARAMETERS,
         "backup_folder": str,  # name below %windir%; each backup has a folder of its own in it
+        "unverified": str,  # name of the file that lies in there until it has been read back
         "reserve": str,  # bytes that must stay free
         "backup_seconds": int,  # for the backup, and again for reading it back
     },
@@ -598,22 +632,23 @@ UPGRADE: Final = Contract(
         **_RENAME_PARAMETERS,
         **_LOG_PARAMETERS,
         **_DATABASE_PARAMETERS,
-        "own_programs": list,
-        "setup_key": str,  # below HKLM, the Setup key of WSUS
+        **_RECORD_PARAMETERS,
         "version": str,  # VersionString that was planned for
         "release": str,  # how VersionString begins afterwards
         "backup": str,  # path of the backup, for whoever comes later
+        "restart_codes": list,  # exit codes that ask for a restart
         "service_roots": list,
         "services": list,  # all that may be stopped: what was named to whoever consented
+        "sites": list,  # the same of sites, by number
         "stop_seconds": int,
     },
     states={
         JobPhase.STARTED: ("account_sid",),
         JobPhase.WAITING_FOR_WINDOW: ("until",),
-        JobPhase.CHECKING_PACKAGE: (),
+        JobPhase.CHECKING_PACKAGE: ("release",),
         JobPhase.CHECKING_SIGNATURE: (),
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
-        JobPhase.STOPPING: ("services", "sites", "idle_sites", "backup"),  # each list divided by "/"
+        JobPhase.STOPPING: ("services", "sites", "idle_sites", "backup", "record"),  # each list divided by "/"
         JobPhase.CHECKING_CONNECTIONS: (),
         JobPhase.LAUNCHING: _LAUNCHING,
         JobPhase.INSTALLING: _INSTALLING,
@@ -628,18 +663,29 @@ UPGRADE: Final = Contract(
             "there",
             "pending_rename",
             "not_started",
+            "also_running",  # what setup has started that had not run before
             "event_logged",
         ),
         JobPhase.ABANDONED: (),
     },
     reasons=_PACKAGE_REASONS
-    | {JobReason.OTHER_VERSION, JobReason.OTHER_SERVICES, JobReason.NOT_STOPPED, JobReason.CONNECTIONS},
+    | {
+        JobReason.KEPT_REFUSED,
+        JobReason.OTHER_VERSION,
+        JobReason.OTHER_SERVICES,
+        JobReason.OTHER_SITES,
+        JobReason.NOT_STOPPED,
+        JobReason.CONNECTIONS,
+    },
 )
 
 START_SERVICES: Final = Contract(
     name="start_services",
     purpose="The job that starts again what an upgrade stopped that was cut off.",
     parameters={
+        **_RECORD_PARAMETERS,
+        "record": str,  # number of the upgrade's record, which is closed when all runs again
+        "restart": bool,  # whether setup had asked for a restart
         "services": str,  # the lists as the upgrade wrote them down
         "sites": str,
         "idle_sites": str,
@@ -649,7 +695,7 @@ START_SERVICES: Final = Contract(
     },
     states={
         JobPhase.STARTED: ("account_sid",),
-        JobPhase.STARTING_SERVICES: (),
+        JobPhase.STARTING_SERVICES: ("services", "sites", "idle_sites", "record"),
         JobPhase.FINISHED: ("reason", "detail", "not_started", "event_logged"),
         JobPhase.ABANDONED: (),
     },

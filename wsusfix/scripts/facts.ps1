@@ -85,7 +85,13 @@ foreach ($entry in $Parameters.neighbours.GetEnumerator()) {
 }
 $answer.neighbours = @($neighbours | Sort-Object) -join "`n"
 
-$answer.reset_state = Get-ResetState (Get-StagingPath $Parameters.kept_name)
+$kept = Get-StagingPath $Parameters.kept_name
+$answer.reset_state = Get-ResetState $kept
+$record = Get-UpgradeRecord $kept
+$answer.upgrade_state = $record.state
+$answer.upgrade_number = $record.number
+$answer.upgrade_record = $record.text
+$answer.upgrade_end = $record.end
 $staging = Get-StagingPath $Parameters.staging_name
 $answer.staging_path = $staging
 $answer.staging_state = 'absent'

@@ -545,8 +545,8 @@ function Get-CutText {
 }
 
 function Get-ConnectionText {
-    param($Parameters)
-    # One line for each connection to the database that is not WSUS's own on this server.
+    param($Parameters, $OwnPrograms)
+    # One line for each connection to the database that is not of one of these programs on this server.
     $own = Get-ComputerName
     $lines = @()
     foreach ($connection in @(Get-DatabaseConnections $Parameters.server $Parameters.database 60)) {
@@ -554,7 +554,8 @@ function Get-ConnectionText {
         if ($connection.host -eq $own -and $connection.process -cmatch '^[0-9]{1,9}$') {
             $name = Get-ProcessName ([int] $connection.process)
         }
-        if (@($Parameters.own_programs) -notcontains $name -and $lines.Length -lt 20) {
+        $ours = $name -ne '' -and @($OwnPrograms) -contains $name
+        if (-not $ours -and $lines.Length -lt 20) {
             $lines += $connection.host + ': ' + $name + ' ' + $connection.program
         }
     }
@@ -644,4 +645,90 @@ function Get-ResetState {
         return 'marked'
     }
     return 'none'
+}
+
+function Add-KeptFile {
+    param([string] $Kept, [int] $Number, [string] $Ending, [string] $Text)
+    # On the disk and whole when this returns; what is not whole was cut off while it was written, and says nothing.
+    $path = Get-NumberedPath $Kept $Number $Ending
+    if ((Test-File $path) -and -not (Test-WholeLines $path)) {
+        Remove-File $path
+    }
+    [void] (Add-TextFile $path $Text)
+    if (-not (Test-WholeLines $path)) {
+        throw ('not written: ' + $path)
+    }
+}
+
+function Add-UpgradeRecord {
+    param([string] $Kept, $Values)
+    # Whoever comes after a power cut, and after the staging folder is gone, reads here what ran; the record's number.
+    $number = 1
+    $numbers = @(Get-Numbers $Kept '.upgrade')
+    if ($numbers.Length -gt 0) {
+        $number = $numbers[-1] + 1
+    }
+    $Values.record = $number
+    $text = 'time=' + (Get-Clock) + "`n"
+    foreach ($entry in $Values.GetEnumerator()) {
+        $text += $entry.Key + '=' + (ConvertTo-OneLine $entry.Value) + "`n"
+    }
+    Add-KeptFile $Kept $number '.upgrade' ($text + "end`n")
+    return $number
+}
+
+function Close-UpgradeRecord {
+    param([string] $Kept, [int] $Number, [string] $NotStarted, [bool] $There, [bool] $Restart)
+    # As far as the way back has gone.  What cannot be written down stays open, and is gone once more by the next run.
+    $text = 'time=' + (Get-Clock) + "`nrestart=" + (ConvertTo-OneLine $Restart) + "`nend`n"
+    try {
+        if ($NotStarted -eq '') {
+            Add-KeptFile $Kept $Number '.running' $text
+        }
+        if ($There) {
+            Add-KeptFile $Kept $Number '.stands' $text
+        }
+    }
+    catch {
+        return
+    }
+}
+
+function Get-UpgradeRecord {
+    param([string] $Kept)
+    # The newest whole record of what an upgrade has stopped, and how far its way back has gone.
+    $found = @{ state = 'none'; number = ''; text = ''; end = '' }
+    # Who is no administrator may not even look at it.
+    try {
+        $trust = Get-FolderTrust $Kept
+    }
+    catch {
+        $trust = 'refused'
+    }
+    if ($trust -ne '') {
+        return $found
+    }
+    $numbers = @(Get-Numbers $Kept '.upgrade')
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        $number = $numbers[$index]
+        $text = Read-TextFile (Get-NumberedPath $Kept $number '.upgrade')
+        if ($null -eq (ConvertFrom-Lines $text)) {
+            continue
+        }
+        $found.number = ConvertTo-OneLine $number
+        $found.text = $text
+        $found.state = 'stopped'
+        $stands = Get-NumberedPath $Kept $number '.stands'
+        if (Test-WholeLines $stands) {
+            $found.end = Read-TextFile $stands
+        }
+        if (Test-WholeLines (Get-NumberedPath $Kept $number '.running')) {
+            $found.state = 'open'
+            if ($found.end -ne '') {
+                $found.state = 'closed'
+            }
+        }
+        return $found
+    }
+    return $found
 }

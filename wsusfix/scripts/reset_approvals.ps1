@@ -112,19 +112,6 @@ function Restore-Settings {
     }
 }
 
-function Add-KeptFile {
-    param([string] $Kept, [int] $Number, [string] $Ending, [string] $Text)
-    # On the disk and whole when this returns; what is not whole was cut off while it was written, and says nothing.
-    $path = Get-NumberedPath $Kept $Number $Ending
-    if ((Test-File $path) -and -not (Test-WholeLines $path)) {
-        Remove-File $path
-    }
-    [void] (Add-TextFile $path $Text)
-    if (-not (Test-WholeLines $path)) {
-        throw ('not written: ' + $path)
-    }
-}
-
 function Close-Record {
     param([string] $Kept, [int] $Number)
     Add-KeptFile $Kept $Number '.closed' ('time=' + (Get-Clock) + "`nend`n")

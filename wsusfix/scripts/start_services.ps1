@@ -20,10 +20,21 @@ $result = @{
 }
 try {
     $Parameters = Read-Parameters ($folder + '\parameters.xml')
-    [void] (Add-State $folder 'starting_services' @{})
     $names = $Parameters.services
+    $lists = @{
+        services = $names
+        sites = $Parameters.sites
+        idle_sites = $Parameters.idle_sites
+        record = $Parameters.record
+    }
+    [void] (Add-State $folder 'starting_services' $lists)
     $result.not_started = Start-Services $names $Parameters.sites $Parameters.idle_sites $Parameters.stop_seconds
     $result.reason = 'done'
+    if ($Parameters.record -ne '') {
+        $kept = Get-StagingPath $Parameters.kept_name
+        $there = Test-RegistryKey $Parameters.setup_key
+        Close-UpgradeRecord $kept ([int] $Parameters.record) $result.not_started $there $Parameters.restart
+    }
     $text = $Parameters.audit + "`r`nstarted again: " + $names + "`r`nnot started again: " + $result.not_started
     $failed = $result.not_started -ne ''
     $result.event_logged = Write-ApplicationLog $Parameters.event_source $text $failed

@@ -37,7 +37,7 @@ if ($Parameters.server -ne '') {
         $answer.nested_triggers = $state.nested_triggers
         $answer.database_size = $state.size
         $answer.database_files = $state.files
-        $answer.connections = Get-ConnectionText $Parameters
+        $answer.connections = Get-ConnectionText $Parameters $Parameters.own_programs
     }
     catch {
         $answer.database_trouble = Get-CutText ([string] $_.Exception.Message)
@@ -97,7 +97,8 @@ $outer = Get-StagingPath $Parameters.backup_folder
 $lines = @()
 try {
     foreach ($name in @(Get-TreeFiles $outer ($outer + '\'))) {
-        if ($lines.Length -lt 100) {
+        $mark = $name.Substring(0, $name.LastIndexOf('\') + 1) + $Parameters.unverified
+        if ($lines.Length -lt 100 -and -not (Test-File $mark)) {
             $lines += (Get-FileLength $name) + ' ' + $name
         }
     }

@@ -7,9 +7,10 @@ $ProgressPreference = 'SilentlyContinue'
 
 function Wait-Connections {
     param($Parameters)
-    # Those of WSUS vanish with its stop, the last of them a little later; what is left then is somebody else's.
+    # Those of WSUS vanish with its stop, the last of them a little later; what is left then is in the way, whosever it
+    # is: setup fails of a process of WSUS that outlives its service just as well.
     for ($second = 0; $second -le 60; $second += 5) {
-        $others = Get-ConnectionText $Parameters
+        $others = Get-ConnectionText $Parameters @()
         if ($others -eq '') {
             return ''
         }
@@ -28,6 +29,18 @@ function Stop-Named {
         }
     }
     return ''
+}
+
+function Get-AlsoRunning {
+    param($Names, $Parameters)
+    # What runs now and did not before: setup has started it, and may need it; it is told and not stopped.
+    $also = @()
+    foreach ($name in @(Get-RunningServices $Parameters.service_roots)) {
+        if (@($Names) -notcontains $name) {
+            $also += $name
+        }
+    }
+    return ($also -join ', ')
 }
 
 function Install-Stopped {
@@ -66,20 +79,37 @@ function Install-Between {
     $sites = @()
     $idle = @()
     foreach ($site in @(Get-WebSites)) {
-        if ($site.running) {
-            $sites += $site.number
-        }
-        else {
+        if (-not $site.running) {
             $idle += $site.number
+            continue
         }
+        if (@($Parameters.sites) -notcontains $site.number) {
+            $Result.reason = 'other_sites'
+            $Result.detail = $site.name
+            return
+        }
+        $sites += $site.number
+    }
+    $kept = Get-StagingPath $Parameters.kept_name
+    if ((Get-FolderTrust $kept) -eq 'absent') {
+        New-ClosedFolder $kept
+    }
+    $trust = Get-FolderTrust $kept
+    if ($trust -ne '') {
+        $Result.reason = 'kept_refused'
+        $Result.detail = $trust
+        return
     }
     $ran = @{
         services = ($running -join '/')
         sites = ($sites -join '/')
         idle_sites = ($idle -join '/')
         backup = $Parameters.backup
+        record = ''
     }
     # Before the first of them stops: whoever comes after a power cut reads here what ran.
+    $more = @{ job_id = $Folder.Substring($Folder.LastIndexOf('\') + 1); version = $Result.version_before }
+    $ran.record = Add-UpgradeRecord $kept ($ran + $more)
     [void] (Add-State $Folder 'stopping' $ran)
     try {
         $told = Stop-Named $running $Parameters
@@ -97,6 +127,10 @@ function Install-Between {
     finally {
         Add-Quietly $Folder 'starting_services' @{}
         $Result.not_started = Start-Services $ran.services $ran.sites $ran.idle_sites $Parameters.stop_seconds
+        $restart = @($Parameters.restart_codes) -contains $Result.exit_code
+        $there = Test-RegistryKey $Parameters.setup_key
+        Close-UpgradeRecord $kept $ran.record $Result.not_started $there $restart
+        $Result.also_running = Get-AlsoRunning $running $Parameters
     }
 }
 
@@ -107,7 +141,7 @@ function Install-ServicePack {
         $Result.reason = 'window_over'
         return
     }
-    [void] (Add-State $Folder 'checking_package' @{})
+    [void] (Add-State $Folder 'checking_package' @{ release = $Parameters.release })
     if (-not (Test-File $Parameters.package)) {
         $Result.reason = 'package_missing'
         return
@@ -151,7 +185,8 @@ function Complete-Upgrade {
     $Result.pending_rename = Test-PendingRename $Parameters
     $text = $Parameters.audit + "`r`nresult: " + $Result.reason + "`r`nexit code: " + $Result.exit_code +
         "`r`nversion before: " + $Result.version_before + "`r`nversion after: " + $Result.version_after +
-        "`r`nnot started again: " + $Result.not_started + "`r`n" + $Result.detail
+        "`r`nnot started again: " + $Result.not_started + "`r`nstarted besides: " + $Result.also_running +
+        "`r`n" + $Result.detail
     $failed = -not $Result.version_after.StartsWith($Parameters.release, [System.StringComparison]::Ordinal)
     $Result.event_logged = Write-ApplicationLog $Parameters.event_source $text $failed
 }
@@ -172,6 +207,7 @@ $result = @{
     there = $true
     pending_rename = $false
     not_started = ''
+    also_running = ''
     event_logged = $false
 }
 try {

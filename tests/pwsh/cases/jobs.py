@@ -291,6 +291,25 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("collect_job", "what tells most comes first, and the text of each is bounded")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    temp = f"{stage.job(host)}\\temp"
+    host.files.make_folders(f"{temp}\\inner")
+    for name, data in (("A.log", b"aaaaa"), ("inner\\WSUSPreReqCheck.xml", b"<x/>"), ("WSUSSetup.log", b"0123456789")):
+        host.files.create(f"{temp}\\{name}", data)
+    answer = stage.collect(host, each=6, most=13)
+    assert [line.split(" ", 2)[2] for line in answer["logs"].splitlines()] == [
+        "temp\\WSUSSetup.log",
+        "temp\\inner\\WSUSPreReqCheck.xml",
+        "temp\\A.log",
+    ]
+    assert [answer.get(f"log_{number}") for number in (1, 2, 3, 4)] == ["456789", "<x/>", "aaa", None]
+    fewer = stage.collect(host, each=6, most=10)
+    assert [fewer.get(f"log_{number}") for number in (1, 2, 3)] == ["456789", "<x/>", None]
+    return answer
+
+
 @case("collect_job", "an empty log of the installer beside others")
 def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
@@ -315,7 +334,8 @@ def _(stage: Stage) -> dict[str, Any]:
 
 @case("collect_job", "the name of no job", "not the name of a job", fails=True)
 def _(stage: Stage) -> dict[str, Any]:
-    return stage.ask(stage.server(), "collect_job", staging_name=STAGING_NAME, job_id="å", tail=1)
+    asked = {"first": [], "each": 1, "most": 1}
+    return stage.ask(stage.server(), "collect_job", staging_name=STAGING_NAME, job_id="å", tail=1, **asked)
 
 
 @case("cleanup", "nothing there")

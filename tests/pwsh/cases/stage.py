@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.pwsh.shell import Shell, hasty
 from tests.unit.test_lab_windows import job_parameters, states_of
-from wsusfix.advisory import BROKEN_UPDATE_TITLE
+from wsusfix.advisory import BROKEN_UPDATE_TITLE, SETUP_LOGS_FIRST
 from wsusfix.facts import approvals_parameters, parse, probe_parameters
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.filesystem import CLOSED
@@ -73,8 +73,9 @@ class Stage:
             host, "poll_job", staging_name=STAGING_NAME, job_id=job_id, after=after, start_seconds=start_seconds
         )
 
-    def collect(self, host: Host, tail: int = 1000) -> dict[str, Any]:
-        return self.ask(host, "collect_job", staging_name=STAGING_NAME, job_id="a", tail=tail)
+    def collect(self, host: Host, tail: int = 1000, **changed: Any) -> dict[str, Any]:
+        asked = {"first": list(SETUP_LOGS_FIRST), "each": 1000, "most": 100_000, **changed}
+        return self.ask(host, "collect_job", staging_name=STAGING_NAME, job_id="a", tail=tail, **asked)
 
     def start(self, host: Host, job_id: str = "a", windows: Any = None, **changed: Any) -> dict[str, Any]:
         script = compose("install_update")

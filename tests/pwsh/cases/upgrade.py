@@ -13,7 +13,7 @@ from wsusfix.lab import Host
 from wsusfix.lab.database import Connection
 from wsusfix.lab.filesystem import CLOSED, OPEN, Failure, WindowsError_
 from wsusfix.lab.windows import SimulatedWindows, Site, time_text
-from wsusfix.scripts.contracts import BACKUP_NAME
+from wsusfix.scripts.contracts import BACKUP_NAME, KEPT_NAME, UNVERIFIED_NAME
 
 LONG_OVER: Final = "2008-07-15T10:00:00Z"
 PIPE: Final = f"np:{advisory.EMBEDDED_PIPE}"
@@ -37,6 +37,7 @@ def around(stage: Stage, host: Host, **changed: Any) -> dict[str, Any]:
         "service_roots": ROOTS,
         "paths": ["C:\\WSUS"],
         "backup_folder": BACKUP_NAME,
+        "unverified": UNVERIFIED_NAME,
         "seconds": 30,
     }
     return stage.ask(host, "surroundings", **{**asked, **changed})
@@ -72,27 +73,41 @@ def check(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **c
 
 
 def back_up(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
-    asked = {**JOB, **DATABASE, "backup_folder": BACKUP_NAME, "reserve": "1000", "backup_seconds": 60}
+    asked = {
+        **JOB,
+        **DATABASE,
+        "backup_folder": BACKUP_NAME,
+        "unverified": UNVERIFIED_NAME,
+        "reserve": "1000",
+        "backup_seconds": 60,
+    }
     return stage.work(host, "back_up_database", {**asked, **changed}, windows)
 
 
 def upgrade(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
     own = {
         **DATABASE,
-        "own_programs": OWN,
         "dll": host.wsus.dll_path,
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
+        "kept_name": KEPT_NAME,
         "setup_key": advisory.SETUP_KEY,
         "version": host.wsus_version or "",
         "release": "3.1.",
         "backup": "C:\\a.bak",
+        "restart_codes": ["3010", "5202"],
         "service_roots": ROOTS,
         "services": ["wsusservice", "w3svc", "was", "iisadmin", "smtpsvc"],
+        "sites": ["1", "2"],
         "stop_seconds": 5,
     }
     own |= {key: changed.pop(key) for key in list(changed) if key in own}
     return stage.work(host, "upgrade", {**packaged(stage, host, **changed), **own}, windows)
+
+
+def kept_of(stage: Stage, host: Host) -> dict[str, Any]:
+    """What facts tell of what the newest upgrade had stopped."""
+    return {key: value for key, value in stage.facts(host).items() if key.startswith("upgrade_")}
 
 
 def restart(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
@@ -129,6 +144,9 @@ def _(stage: Stage) -> dict[str, Any]:
     host.files.make_folder(f"C:\\WINDOWS\\{BACKUP_NAME}", CLOSED)
     host.files.make_folders(f"C:\\WINDOWS\\{BACKUP_NAME}\\b")
     host.files.create(f"C:\\WINDOWS\\{BACKUP_NAME}\\b\\SUSDB.bak", b"12345")
+    host.files.make_folders(f"C:\\WINDOWS\\{BACKUP_NAME}\\c")
+    host.files.create(f"C:\\WINDOWS\\{BACKUP_NAME}\\c\\SUSDB.bak", b"12")
+    host.files.create(f"C:\\WINDOWS\\{BACKUP_NAME}\\c\\{UNVERIFIED_NAME}", b"")
     answer = around(stage, host)
     assert answer["services"].split("\n") == ["wsusservice", "w3svc", "smtpsvc", "iisadmin"]
     assert answer["sites"] == "1 running Default Web Site\n7 stopped Intranett på sør"
@@ -266,12 +284,29 @@ def _(stage: Stage) -> dict[str, Any]:
     assert last["phases"] == "started asking_database backing_up verifying_backup finished"
     assert (last["path"], last["size"]) == (backup.path, str(backup.size))
     assert (backup.path, backup.verified) == (f"C:\\Windows\\{BACKUP_NAME}\\a\\SUSDB.bak", True)
+    assert host.files.entries(f"C:\\Windows\\{BACKUP_NAME}\\a") == ["SUSDB.bak"]
+    assert around(stage, host)["backups"] == f"{backup.size} {backup.path}"
     assert host.session().get_folder_trust(f"C:\\Windows\\{BACKUP_NAME}") == ""
     # Beside SYSTEM and Administrators the SQL server's account, and nobody else, may come into the inner folder.
     inner = host.files.own_security(f"C:\\Windows\\{BACKUP_NAME}\\a")
     assert inner is not None
     assert inner.writers == CLOSED.writers | {"S-1-5-20"}
     assert not host.event_log[0].failed
+    return last
+
+
+@case("back_up_database", "what was cut off before it was read back goes, and makes room", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    outer = f"C:\\Windows\\{BACKUP_NAME}"
+    host.files.make_folder(outer, CLOSED)
+    for name in ("cut", "whole"):
+        host.files.make_folders(f"{outer}\\{name}")
+        host.files.create(f"{outer}\\{name}\\SUSDB.bak", b"12345", beyond=300_000_000)
+    host.files.create(f"{outer}\\cut\\{UNVERIFIED_NAME}", b"")
+    host.faults.disk_full(free=200_000_000)
+    last = back_up(stage, host)
+    assert host.files.entries(outer) == ["a", "whole"]
     return last
 
 
@@ -320,7 +355,7 @@ def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
     host.faults.disk_full(free=400_000_999)
     last = back_up(stage, host)
-    assert last["detail"].startswith("bytes free: 4000")
+    assert last["detail"].endswith(", size of the database: 400000000")
     assert f"C:\\Windows\\{BACKUP_NAME}" not in host.files
     return last
 
@@ -398,6 +433,16 @@ def _(stage: Stage) -> dict[str, Any]:
         "temp\\system\\WSUSCa_080906_2200.log",
     ]
     assert not host.event_log[0].failed
+    kept = kept_of(stage, host)
+    assert (kept["upgrade_state"], kept["upgrade_number"], "restart=false\n" in kept["upgrade_end"]) == (
+        "closed",
+        "1",
+        True,
+    )
+    for line in ("job_id=a", "version=3.0.6000.374", "services=wsusservice/w3svc/smtpsvc/iisadmin", "sites=1/2"):
+        assert f"{line}\n" in kept["upgrade_record"]
+    assert "idle_sites=3\n" in kept["upgrade_record"]
+    assert "backup=C:\\a.bak\n" in kept["upgrade_record"]
     return last
 
 
@@ -406,6 +451,23 @@ def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
     last = upgrade(stage, host, package={"exit_code": 5202})
     assert (last["exit_code"], last["pending_rename"]) == ("5202", "true")
+    assert "restart=true\n" in kept_of(stage, host)["upgrade_end"]
+    return last
+
+
+@case("upgrade", "setup starts what had not run before", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    host.machine.switch_service("wsusservice", run=False)
+
+    class Starting(SimulatedWindows):
+        def get_installer_exit_code(self, handle: Any) -> str:
+            self.machine.switch_service("wsusservice", run=True)
+            return super().get_installer_exit_code(handle)
+
+    last = upgrade(stage, host, Starting(host.machine, host.session().process))
+    assert (last["services"], last["also_running"]) == ("w3svc/was", "wsusservice")
+    assert "started besides: wsusservice" in host.event_log[0].text
     return last
 
 
@@ -416,6 +478,9 @@ def _(stage: Stage) -> dict[str, Any]:
     assert (last["there"], last["version_after"], host.wsus_version) == ("false", "", None)
     assert host.stopped_services == ()
     assert host.event_log[0].failed
+    # All runs again, and nobody has seen WSUS: that stays open.
+    kept = kept_of(stage, host)
+    assert (kept["upgrade_state"], kept["upgrade_end"]) == ("open", "")
     return last
 
 
@@ -512,6 +577,24 @@ def _(stage: Stage) -> dict[str, Any]:
     return last
 
 
+@case("upgrade", "a site that nobody named", "other_sites")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    host.sites.append(Site("9", "Payroll"))
+    last = upgrade(stage, host)
+    assert (last["detail"], "stopping" in last["phases"], host.stopped_services) == ("Payroll", False, ())
+    return last
+
+
+@case("upgrade", "somebody has made the folder that keeps what was stopped", "kept_refused")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    host.files.make_folder(f"C:\\Windows\\{KEPT_NAME}", OPEN)
+    last = upgrade(stage, host)
+    assert (last["detail"], "stopping" in last["phases"], host.stopped_services) == ("staging_acl", False, ())
+    return last
+
+
 @case("upgrade", "a service does not stop", "not_stopped")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
@@ -534,6 +617,7 @@ def _(stage: Stage) -> dict[str, Any]:
     last = upgrade(stage, host, Sticking(host.machine, host.session().process))
     assert last["not_started"].startswith("wsusservice: 0x")
     assert host.stopped_services == ("wsusservice",)
+    assert kept_of(stage, host)["upgrade_state"] == "stopped"
     return last
 
 
@@ -543,6 +627,17 @@ def _(stage: Stage) -> dict[str, Any]:
     host.database.foreign.append(STRANGER)
     last = upgrade(stage, host, hasty(host))
     assert last["detail"] == "DESK7:  Query Analyzer"
+    assert (host.installations, host.stopped_services) == ((), ())
+    return last
+
+
+@case("upgrade", "a process of WSUS outlives its service", "connections")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    hung = host.machine.processes.start("w3wp.exe", "w3wp.exe -ap Other", host.database.account)
+    host.database.foreign.append(Connection(host.machine.name, str(hung.pid), ".Net SqlClient"))
+    last = upgrade(stage, host, hasty(host))
+    assert "w3wp.exe .Net SqlClient" in last["detail"]
     assert (host.installations, host.stopped_services) == ((), ())
     return last
 
@@ -561,8 +656,18 @@ def _(stage: Stage) -> dict[str, Any]:
 
 
 def start(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
-    lists = {"services": "wsusservice/w3svc/was", "sites": "1/2", "idle_sites": "3"}
-    asked = {**lists, "stop_seconds": 5, "event_source": "wsusfix", "audit": "asked by LAB\\admin"}
+    asked = {
+        "services": "wsusservice/w3svc/was",
+        "sites": "1/2",
+        "idle_sites": "3",
+        "record": "",
+        "restart": False,
+        "kept_name": KEPT_NAME,
+        "setup_key": advisory.SETUP_KEY,
+        "stop_seconds": 5,
+        "event_source": "wsusfix",
+        "audit": "asked by LAB\\admin",
+    }
     return stage.work(host, "start_services", {**asked, **changed}, windows)
 
 
@@ -572,9 +677,17 @@ def _(stage: Stage) -> dict[str, Any]:
     host.sites.extend([Site("2", "by hand", starts=False), Site("3", "stopped by hand")])
     for name in host.services:
         host.machine.switch_service(name, run=False)
-    last = start(stage, host)
+    kept = f"C:\\Windows\\{KEPT_NAME}"
+    host.files.make_folder(kept, CLOSED)
+    host.files.create(f"{kept}\\00003.upgrade", b"time=2008-07-15T10:00:00Z\nend\n")
+    assert kept_of(stage, host)["upgrade_state"] == "stopped"
+    last = start(stage, host, record="3", restart=True)
     assert (last["not_started"], host.stopped_services) == ("", ())
     assert [site.running for site in host.sites] == [True, True, False]
+    assert (last["services"], last["sites"], last["idle_sites"]) == ("wsusservice/w3svc/was", "1/2", "3")
+    told = kept_of(stage, host)
+    assert (told["upgrade_state"], told["upgrade_number"]) == ("closed", "3")
+    assert "restart=true\n" in told["upgrade_end"]
     return last
 
 
@@ -585,7 +698,12 @@ def _(stage: Stage) -> dict[str, Any]:
         host.machine.switch_service(name, run=False)
     del host.services["w3svc"]
     host.faults.service_stuck("was")
-    last = start(stage, host)
+    kept = f"C:\\Windows\\{KEPT_NAME}"
+    host.files.make_folder(kept, CLOSED)
+    host.files.create(f"{kept}\\00004.upgrade", b"time=2008-07-15T10:00:00Z\nend\n")
+    host.files.create(f"{kept}\\00005.upgrade", b"not whole")
+    last = start(stage, host, record="4")
+    assert (kept_of(stage, host)["upgrade_state"], kept_of(stage, host)["upgrade_number"]) == ("stopped", "4")
     assert last["not_started"].startswith("was: 0x")
     assert "sites: " in last["not_started"]
     assert host.event_log[0].failed
@@ -632,6 +750,21 @@ def _(stage: Stage) -> dict[str, Any]:
 @case("restart", "the maintenance window is over", "window_over")
 def _(stage: Stage) -> dict[str, Any]:
     return restart(stage, rtm(stage), not_after=LONG_OVER)
+
+
+@case("restart", "the maintenance window is waited for", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+
+    class Told(type(hasty(host))):  # type: ignore[misc]
+        def start_restart(self, text: str, seconds: int) -> str:
+            assert self.machine.now() >= opens
+            return ""
+
+    opens = host.machine.now() + 100
+    last = restart(stage, host, Told(host.machine, host.session().process), not_before=time_text(opens))
+    assert last["phases"] == "started waiting_for_window restarting finished"
+    return last
 
 
 @case("restart", "another installation does not end", "installer_busy")

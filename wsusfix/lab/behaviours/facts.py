@@ -13,6 +13,7 @@ from wsusfix.lab.behaviours.shared import (
     reset_state,
     staging_path,
     tree_files,
+    upgrade_record,
 )
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
@@ -58,6 +59,7 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
             sorted(name for name, key in parameters["neighbours"].items() if windows.test_registry_key(key))
         ),
         "reset_state": reset_state(windows, staging_path(windows, parameters["kept_name"])).value,
+        **upgrade_record(windows, staging_path(windows, parameters["kept_name"])),
         "staging_path": staging,
         "staging_free": windows.get_free_space(staging),
     }

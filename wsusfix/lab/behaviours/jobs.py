@@ -114,7 +114,7 @@ def poll_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator
 
 
 def collect_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
-    """``collect_job.ps1``: tail and hashes of the logs that a job left."""
+    """``collect_job.ps1``: the end of the log that a job left, and hash and end of each of them."""
     staging = staging_path(windows, parameters["staging_name"])
     folder = job_folder(staging, parameters["job_id"])
     answer: Answer = {"log_tail": "", "logs": ""}
@@ -124,11 +124,17 @@ def collect_job(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     logs = [
         name for name in tree_files(windows, f"{folder}\\temp", "temp\\") if name.lower().endswith((".log", ".xml"))
     ]
-    lines, shown, longest = [], "", 0
-    for name in (names + logs)[:500]:
+    wanted = [each.lower() for each in parameters["first"]]
+    firsts = [name for each in wanted for name in logs if name.rpartition("\\")[2].lower() == each]
+    lines, shown, longest, left = [], "", 0, int(parameters["most"])
+    for name in [*names, *firsts, *(name for name in logs if name not in firsts)][:500]:
         path = f"{folder}\\{name}"
         length = int(windows.get_file_length(path) or 0)
         lines.append(f"{windows.get_file_sha256(path)} {length} {name}")
+        if left > 0:
+            take = min(parameters["each"], left)
+            answer[f"log_{len(lines)}"] = windows.read_file_tail(path, take)
+            left -= min(take, length)
         if length > longest and shown != INSTALL_LOG:
             longest, shown = length, name
     answer["logs"] = "\n".join(lines)

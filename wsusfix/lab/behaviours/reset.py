@@ -9,6 +9,7 @@ from wsusfix.lab.behaviours.shared import (
     ABSENT,
     Answer,
     Parameters,
+    add_kept,
     add_state,
     from_lines,
     newest_kept,
@@ -236,12 +237,7 @@ class _Resetting:
             waited += pause
 
     def _add_kept(self, number: int, ending: str, text: str) -> None:
-        path = numbered_path(self._kept, number, ending)
-        if self._windows.test_file(path) and not whole_lines(self._windows, path):
-            self._windows.remove_file(path)
-        self._windows.add_text_file(path, text)
-        if not whole_lines(self._windows, path):
-            raise WindowsError_(f"not written: {path}")
+        add_kept(self._windows, self._kept, number, ending, text)
 
     def _close(self, number: int) -> None:
         self._add_kept(number, ".closed", f"time={self._windows.get_clock()}\nend\n")

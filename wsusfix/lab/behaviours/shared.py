@@ -5,6 +5,7 @@ It refuses to touch a machine in any other way than through :class:`~wsusfix.lab
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
-from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal, ResetState
+from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal, ResetState, UpgradeState
 
 __all__ = [
     "ABSENT",
@@ -24,9 +25,12 @@ __all__ = [
     "Standing",
     "TIME_FORMAT",
     "add_claim",
+    "add_kept",
     "add_state",
+    "add_upgrade_record",
     "age_seconds",
     "alive",
+    "close_upgrade_record",
     "from_lines",
     "job_folder",
     "job_standing",
@@ -45,6 +49,7 @@ __all__ = [
     "staging_path",
     "staging_refusal",
     "tree_files",
+    "upgrade_record",
     "whole_lines",
     "whole_segments",
     "whole_states",
@@ -299,3 +304,67 @@ def reset_state(windows: SimulatedWindows, kept: str) -> ResetState:
     if open_records(windows, kept):
         return ResetState.OPEN
     return ResetState.MARKED if newest_kept(windows, kept, ".marker") else ResetState.NONE
+
+
+def add_kept(windows: SimulatedWindows, kept: str, number: int, ending: str, text: str) -> None:
+    """Write a numbered file whole; what is not whole was cut off while it was written, and says nothing.
+
+    Raises:
+        WindowsError_: it could not be written.
+    """
+    path = numbered_path(kept, number, ending)
+    if windows.test_file(path) and not whole_lines(windows, path):
+        windows.remove_file(path)
+    windows.add_text_file(path, text)
+    if not whole_lines(windows, path):
+        raise WindowsError_(f"not written: {path}")
+
+
+def add_upgrade_record(windows: SimulatedWindows, kept: str, values: Mapping[str, object]) -> int:
+    """Keep what an upgrade is about to stop; the record's number."""
+    numbers = numbers_of(windows, kept, ".upgrade")
+    number = numbers[-1] + 1 if numbers else 1
+    told = {"time": windows.get_clock(), **values, "record": number}
+    lines = [*(f"{key}={one_line(value)}" for key, value in told.items()), "end"]
+    add_kept(windows, kept, number, ".upgrade", "\n".join(lines) + "\n")
+    return number
+
+
+def close_upgrade_record(
+    windows: SimulatedWindows, kept: str, number: int, not_started: str, *, there: bool, restart: bool
+) -> None:
+    """Write down how far the way back has gone; what cannot be written stays open."""
+    text = f"time={windows.get_clock()}\nrestart={one_line(restart)}\nend\n"
+    with contextlib.suppress(WindowsError_):
+        if not not_started:
+            add_kept(windows, kept, number, ".running", text)
+        if there:
+            add_kept(windows, kept, number, ".stands", text)
+
+
+def upgrade_record(windows: SimulatedWindows, kept: str) -> Answer:
+    """The newest whole record of what an upgrade has stopped, and how far its way back has gone, as facts tell it."""
+    try:
+        trust = windows.get_folder_trust(kept)
+    except WindowsError_:
+        trust = ResetState.REFUSED.value  # who is no administrator may not even look at it
+    for number in reversed([] if trust else numbers_of(windows, kept, ".upgrade")):
+        if not whole_lines(windows, numbered_path(kept, number, ".upgrade")):
+            continue
+        stands = numbered_path(kept, number, ".stands")
+        end = (windows.read_text_file(stands) or "") if whole_lines(windows, stands) else ""
+        state = UpgradeState.STOPPED
+        if whole_lines(windows, numbered_path(kept, number, ".running")):
+            state = UpgradeState.CLOSED if end else UpgradeState.OPEN
+        text = windows.read_text_file(numbered_path(kept, number, ".upgrade")) or ""
+        return _told_record(state, str(number), text, end)
+    return _told_record(UpgradeState.NONE)
+
+
+def _told_record(state: UpgradeState, number: str = "", text: str = "", end: str = "") -> Answer:
+    return {
+        "upgrade_state": state.value,
+        "upgrade_number": number,
+        "upgrade_record": text,
+        "upgrade_end": end,
+    }

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from wsusfix.lab.behaviours.shared import ABSENT, Answer, Parameters, add_state, staging_path, tree_files
+from wsusfix.lab.behaviours.shared import (
+    ABSENT,
+    Answer,
+    Parameters,
+    add_state,
+    add_upgrade_record,
+    close_upgrade_record,
+    staging_path,
+    tree_files,
+)
 from wsusfix.lab.behaviours.working import (
     Checked,
     Result,
@@ -95,15 +105,19 @@ def _database(windows: SimulatedWindows, parameters: Parameters) -> Answer:
         "nested_triggers": state["nested_triggers"],
         "database_size": state["size"],
         "database_files": state["files"],
-        "connections": connection_text(windows, parameters),
+        "connections": connection_text(windows, parameters, parameters["own_programs"]),
     }
 
 
 def _backups(windows: SimulatedWindows, parameters: Parameters) -> str:
     outer = staging_path(windows, parameters["backup_folder"])
     try:
-        names = tree_files(windows, outer, f"{outer}\\")[:100]
-        return "\n".join(f"{windows.get_file_length(name)} {name}" for name in names)
+        names = [
+            name
+            for name in tree_files(windows, outer, f"{outer}\\")
+            if not windows.test_file(f"{name.rpartition(chr(92))[0]}\\{parameters['unverified']}")
+        ]
+        return "\n".join(f"{windows.get_file_length(name)} {name}" for name in names[:100])
     except WindowsError_:
         return ""  # who is no administrator may not even look at it
 
@@ -186,6 +200,7 @@ def _save_verified(windows: SimulatedWindows, folder: str, parameters: Parameter
         result |= {"reason": JobReason.DATABASE_NOT_REACHED.value, "detail": error.message}
         return
     outer = staging_path(windows, parameters["backup_folder"])
+    _remove_unverified(windows, outer, parameters["unverified"])
     free = windows.get_free_space(outer)
     if int(free) < int(state["size"]) + int(parameters["reserve"]):
         detail = f"bytes free: {free}, size of the database: {state['size']}"
@@ -202,7 +217,9 @@ def _save_verified(windows: SimulatedWindows, folder: str, parameters: Parameter
     path = f"{place}\\{database}.bak"
     add_state(windows, folder, JobPhase.BACKING_UP, path=path, size=state["size"])
     reason = JobReason.BACKUP_FAILED
+    mark = f"{place}\\{parameters['unverified']}"
     try:
+        windows.add_text_file(mark, f"time={windows.get_clock()}\nend\n")
         windows.save_database(server, database, path, parameters["backup_seconds"])
         reason = JobReason.BACKUP_NOT_VERIFIED
         add_state(windows, folder, JobPhase.VERIFYING_BACKUP)
@@ -210,11 +227,21 @@ def _save_verified(windows: SimulatedWindows, folder: str, parameters: Parameter
         result["size"] = windows.get_file_length(path) or ""
         if int(f"0{result['size']}") == 0:
             raise WindowsError_(f"there is no backup at {path}")
+        # From here on it is one.
+        windows.remove_file(mark)
         result |= {"path": path, "reason": JobReason.DONE.value}
     except WindowsError_ as error:
         # A backup that nobody can rely on only takes room.
         result |= {"reason": reason.value, "detail": error.message}
         windows.remove_tree(place)
+
+
+def _remove_unverified(windows: SimulatedWindows, outer: str, mark: str) -> None:
+    """Remove what a job has left that was cut off before it had read its backup back."""
+    for name in [] if windows.get_folder_trust(outer) else windows.get_folder_entries(outer):
+        if windows.test_file(f"{outer}\\{name}\\{mark}"):
+            with contextlib.suppress(WindowsError_):
+                windows.remove_tree(f"{outer}\\{name}")
 
 
 def _backup_folder(windows: SimulatedWindows, outer: str, inner: str, sid: str, result: Result) -> str:
@@ -240,6 +267,7 @@ def upgrade(windows: SimulatedWindows, folder: str) -> None:
         "there": True,
         "pending_rename": False,
         "not_started": "",
+        "also_running": "",
         "event_logged": False,
     }
     run_job(windows, folder, result, _upgrade, _complete_upgrade)
@@ -253,7 +281,7 @@ def _upgrade(windows: SimulatedWindows, folder: str, parameters: Parameters, res
     if not wait_window(windows, folder, parameters):
         result["reason"] = JobReason.WINDOW_OVER.value
         return
-    add_state(windows, folder, JobPhase.CHECKING_PACKAGE)
+    add_state(windows, folder, JobPhase.CHECKING_PACKAGE, release=parameters["release"])
     if not windows.test_file(parameters["package"]):
         result["reason"] = JobReason.PACKAGE_MISSING.value
         return
@@ -288,13 +316,26 @@ def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, che
             result |= {"reason": JobReason.OTHER_SERVICES.value, "detail": name}
             return
     sites = windows.get_web_sites()
+    for site in sites:
+        if site["running"] and site["number"] not in parameters["sites"]:
+            result |= {"reason": JobReason.OTHER_SITES.value, "detail": site["name"]}
+            return
+    kept = staging_path(windows, parameters["kept_name"])
+    if windows.get_folder_trust(kept) == ABSENT:
+        windows.new_closed_folder(kept)
+    if trust := windows.get_folder_trust(kept):
+        result |= {"reason": JobReason.KEPT_REFUSED.value, "detail": trust}
+        return
     ran = {
         "services": "/".join(running),
         "sites": "/".join(str(site["number"]) for site in sites if site["running"]),
         "idle_sites": "/".join(str(site["number"]) for site in sites if not site["running"]),
+        "backup": parameters["backup"],
     }
     # Before the first of them stops: whoever comes after a power cut reads here what ran.
-    add_state(windows, folder, JobPhase.STOPPING, **ran, backup=parameters["backup"])
+    job_id = folder.rpartition("\\")[2]
+    number = add_upgrade_record(windows, kept, {**ran, "job_id": job_id, "version": result["version_before"]})
+    add_state(windows, folder, JobPhase.STOPPING, **ran, record=number)
     try:
         if told := _stop(windows, running, parameters["stop_seconds"]):
             result |= {"reason": JobReason.NOT_STOPPED.value, "detail": told}
@@ -308,6 +349,13 @@ def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, che
         result["not_started"] = start_services(
             windows, ran["services"], ran["sites"], ran["idle_sites"], parameters["stop_seconds"]
         )
+        restart = result["exit_code"] in parameters["restart_codes"]
+        there = windows.test_registry_key(parameters["setup_key"])
+        close_upgrade_record(windows, kept, number, result["not_started"], there=there, restart=restart)
+        # Setup has started it, and may need it: it is told and not stopped.
+        before = {name.lower() for name in running}
+        now = running_services(windows, parameters["service_roots"])
+        result["also_running"] = ", ".join(name for name in now if name.lower() not in before)
 
 
 def _stop(windows: SimulatedWindows, names: list[str], seconds: int) -> str:
@@ -336,10 +384,10 @@ def _install_stopped(
 
 
 def _wait_connections(windows: SimulatedWindows, parameters: Parameters) -> str:
-    """Who is still connected; those of WSUS vanish with its stop, the last of them a little later."""
+    """Who is still connected, whosever it is; those of WSUS vanish with its stop, the last of them a little later."""
     others = ""
     for _ in range(13):
-        others = connection_text(windows, parameters)
+        others = connection_text(windows, parameters, ())
         if not others:
             return ""
         windows.wait_seconds(5)
@@ -360,6 +408,7 @@ def _complete_upgrade(windows: SimulatedWindows, parameters: Parameters, result:
         f"version before: {result['version_before']}",
         f"version after: {result['version_after']}",
         f"not started again: {result['not_started']}",
+        f"started besides: {result['also_running']}",
         result["detail"],
     )
 
@@ -370,10 +419,15 @@ def start_stopped(windows: SimulatedWindows, folder: str) -> None:
 
 
 def _start_stopped(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
-    add_state(windows, folder, JobPhase.STARTING_SERVICES)
     lists = (parameters["services"], parameters["sites"], parameters["idle_sites"])
+    told_lists = dict(zip(("services", "sites", "idle_sites"), lists, strict=True))
+    add_state(windows, folder, JobPhase.STARTING_SERVICES, **told_lists, record=parameters["record"])
     result["not_started"] = start_services(windows, *lists, parameters["stop_seconds"])
     result["reason"] = JobReason.DONE.value
+    if parameters["record"]:
+        kept, number = staging_path(windows, parameters["kept_name"]), int(parameters["record"])
+        there = windows.test_registry_key(parameters["setup_key"])
+        close_upgrade_record(windows, kept, number, result["not_started"], there=there, restart=parameters["restart"])
     told = (f"started again: {lists[0]}", f"not started again: {result['not_started']}")
     result["event_logged"] = log_entry(windows, parameters, bool(result["not_started"]), *told)
 

@@ -6,7 +6,7 @@ The second half of ``jobs.ps1``, told once more in Python over the same primitiv
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, cast
@@ -280,14 +280,14 @@ def cut_text(text: str) -> str:
     return text[:_TEXT]
 
 
-def connection_text(windows: SimulatedWindows, parameters: Parameters) -> str:
-    """One line for each connection to the database that is not WSUS's own on this server."""
+def connection_text(windows: SimulatedWindows, parameters: Parameters, own_programs: Collection[str]) -> str:
+    """One line for each connection to the database that is not of one of these programs on this server."""
     own = windows.get_computer_name().lower()
     lines: list[str] = []
     for each in windows.get_database_connections(parameters["server"], parameters["database"], 60):
         host, process = str(each["host"]), str(each["process"])
         local = host.lower() == own and process.isascii() and process.isdigit() and len(process) <= 9
         name = windows.get_process_name(int(process)) if local else ""
-        if name not in parameters["own_programs"] and len(lines) < _CONNECTIONS:
+        if not (name and name in own_programs) and len(lines) < _CONNECTIONS:
             lines.append(f"{host}: {name} {each['program']}")
     return "\n".join(lines)
