@@ -23,7 +23,7 @@ from wsusfix.lab.filesystem import CLOSED, WindowsError_
 from wsusfix.lab.scheduler import SYSTEM
 from wsusfix.lab.windows import Site, time_text
 from wsusfix.options import Timeouts
-from wsusfix.scripts.contracts import BACKUP_NAME, CONTRACTS, STAGING_NAME, TASK_NAME, JobPhase
+from wsusfix.scripts.contracts import BACKUP_NAME, CONTRACTS, STAGING_NAME, TASK_NAME, UNVERIFIED_NAME, JobPhase
 
 NOW: Final = 1_216_116_000.0  # 2008-07-15T10:00:00Z
 CREATED: Final = "633517128000000000"
@@ -231,6 +231,10 @@ def put_around(lab: Lab, given: dict[str, Any]) -> Host:
     host.files.make_folder(outer, CLOSED)
     for name, data in given["backups"].items():
         host.files.create(f"{outer}\\{name}", data)
+        host.files.make_folders(f"{outer}\\below {name}")
+        host.files.create(f"{outer}\\below {name}\\{name}", data)
+        if len(data) % 2:
+            host.files.create(f"{outer}\\below {name}\\{UNVERIFIED_NAME}", b"")
     return host
 
 
@@ -245,6 +249,7 @@ def test_both_ways_of_looking_around_see_the_same(shell: Shell, given: dict[str,
         "service_roots": [advisory.WSUS_SERVICE, *advisory.IIS_SERVICES],
         "paths": ["C:\\WSUS", "\\\\far\\away"],
         "backup_folder": BACKUP_NAME,
+        "unverified": UNVERIFIED_NAME,
         "seconds": 30,
     }
     with Lab() as first, Lab() as second:
