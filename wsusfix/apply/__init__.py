@@ -300,11 +300,12 @@ class _Road:
         ended = explained(work.ended(job, told.verification), told.after)
         told.evidence.append(work.evidence(job, before, left))
         told.logs_kept = told.logs_kept and left is not None
+        changed_before, said_before = told.changed, told.message
         if ended.status is not StepStatus.SKIPPED:
             told.changed = told.changed or work.changed(job, before, told.after, told.verification)
         message = work.message(ended, told.verification)
-        went_before = told.changed and ended.status is StepStatus.FAILED and message.startswith("failed")
-        told.message = f"{told.message}; then {message}" if went_before else message
+        # What was done before is not forgotten for what failed after it.
+        told.message = f"{said_before}; then {message}" if changed_before and message.startswith("failed") else message
         told.saved = merged(told.saved, work.saved(job, told.after))
         told.steps.append(
             StepOutcome(

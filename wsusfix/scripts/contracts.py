@@ -353,7 +353,7 @@ FACTS: Final = Contract(
         "reset_state": TEXT,  # ResetState
         "upgrade_state": TEXT,  # UpgradeState
         "upgrade_number": TEXT,  # of the newest record of what an upgrade has stopped, "" without one
-        "upgrade_record": LONG,  # its text, cut to the limit by the script
+        "upgrade_record": LONG,  # its text
         "upgrade_end": LONG,  # text of the mark that WSUS was there at its end, "" without one
         "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
     },

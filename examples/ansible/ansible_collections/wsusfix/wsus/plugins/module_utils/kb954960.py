@@ -136,7 +136,8 @@ class Told:
             exposed=diagnosis.exposed,
             worked_around=diagnosis.worked_around,
             observed=diagnosis.observed.value,
-            restart_pending=diagnosis.facts.restart.concerns(diagnosis.facts.wsus.dll_path),
+            restart_pending=diagnosis.facts.restart.concerns(diagnosis.facts.wsus.dll_path)
+            or diagnosis.facts.restart_asked,
             diagnosis=diagnosis.to_dict(),
         )
 
