@@ -329,3 +329,23 @@ def test_on_service_pack_1_a_reset_stands_in_for_the_dll_for_the_time_being() ->
     assert proof.verdict == "exposed_sp1"
     assert proof.required == Version("3.1.6001.66")
     assert any(check.name.startswith("file version") and not check.ok for check in proof.checks)
+
+
+def test_a_server_on_which_an_upgrade_has_left_services_stopped_is_not_verified() -> None:
+    for state in (builders.SP2, builders.FIXED):
+        found = verify(builders.facts(**state, **builders.upgraded("stopped")))
+        assert not found.ok
+        (check,) = (check for check in found.checks if not check.ok)
+        assert check.found == "not all was started again of wsusservice, w3svc, was"
+        assert verify(builders.facts(**state, **builders.upgraded("closed"))).ok
+        assert verify(builders.facts(**state, **builders.upgraded("open"))).ok
+
+
+def test_a_restart_that_setup_asked_for_is_pending_whatever_waits() -> None:
+    asked = builders.upgraded("closed", restart=True)
+    for state in (builders.RTM, builders.SP1, builders.FIXED, builders.SP2):
+        waits = verify(builders.facts(**state, **asked, restart_renames="\\??\\C:\\x.new\n!\\??\\C:\\x.dll"))
+        assert (waits.restart_pending, waits.ok) == (True, False)
+        assert "has asked for a restart" in str(waits)
+        over = verify(builders.facts(**state, **asked))
+        assert not over.restart_pending

@@ -285,7 +285,16 @@ def steady(lab: Lab, host: Host) -> tuple[Host, wsusfix.Options]:
     host.services.update({"byhand": "running", "never": "stopped"})
     host.machine.needs.update({"byhand": ("was",), "never": ("was",)})
     host.machine.manual_services.update({"byhand", "never"})
+    # The same of sites: IIS starts the second by itself, and not the first.
+    host.sites.extend([Site("7", "by hand", starts=False), Site("8", "not to run", running=False)])
     return host, options(lab, "3.0 SP2")
+
+
+def as_before(host: Host) -> None:
+    """Let run by hand what a restart has not started, and stop what it has, where nothing of ours had stopped it."""
+    host.services["byhand"] = "running"
+    for site in host.sites:
+        site.running = site.number != "8"
 
 
 def check_cut(host: Host, outcome: wsusfix.Outcome, phase: str) -> None:
@@ -294,6 +303,7 @@ def check_cut(host: Host, outcome: wsusfix.Outcome, phase: str) -> None:
     if phase in STANDSTILL:
         assert [each.kind for each in outcome.evidence][-2:] == ["upgrade", "start_services"], phase
     assert host.stopped_services == ("never",), f"{phase}: {outcome}"
+    assert [site.running for site in host.sites] == [True, True, False], phase
     assert host.wsus_version in (RTM, SP2), phase
     assert outcome.ok is (host.wsus_version == SP2), phase
 
@@ -312,7 +322,7 @@ def test_power_that_fails_in_any_phase_before_setup_has_ended_leaves_a_server_th
             if phase in STAGES:
                 # Windows itself does not start again what somebody had started by hand; nothing of ours had stopped it.
                 assert host.stopped_services == ("byhand", "never")
-                host.services["byhand"] = "running"
+                as_before(host)
             check_cut(host, outcome, phase)
             assert host.wsus_version == RTM
         again = server.apply(plan, consent=True)
@@ -657,6 +667,19 @@ def test_sp2_whose_setup_asks_for_a_restart_is_not_verified_before_it(lab: Lab, 
     assert statuses(second) == [("Restart", "done")]
 
 
+def test_a_restart_that_setup_asks_for_is_made_where_it_may_be_though_nothing_is_seen_to_wait(
+    lab: Lab, host: Host
+) -> None:
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed")
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        plan = dataclasses.replace(plan, steps=plan.steps[2:])
+        host.faults.at_phase(host.machine.apply_renames, phase="installed")
+        outcome = server.apply(plan, consent=True)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[1] == ("Restart", "done")
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_an_upgrade_that_a_restart_completes_is_pending_and_no_failure(lab: Lab, host: Host, at_once: bool) -> None:
     chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed" if at_once else "never")
@@ -787,7 +810,6 @@ def test_what_an_upgrade_stopped_is_started_however_often_that_is_cut_off(
 ) -> None:
     host, chosen = steady
     chosen = dataclasses.replace(chosen, upstream_version="none")
-    host.sites.extend([Site("7", "by hand", starts=False), Site("8", "not to run", running=False)])
 
     def cut() -> None:
         host.reboot() if how == "power" else _kill_jobs(host)
