@@ -680,6 +680,16 @@ def test_a_restart_that_setup_asks_for_is_made_where_it_may_be_though_nothing_is
     assert statuses(outcome)[1] == ("Restart", "done")
 
 
+def test_a_server_that_is_up_for_a_moment_only_is_seen_to_restart(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.machine.boot_time = host.machine.now()
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[-1] == ("Restart", "done")
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_an_upgrade_that_a_restart_completes_is_pending_and_no_failure(lab: Lab, host: Host, at_once: bool) -> None:
     chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed" if at_once else "never")

@@ -86,7 +86,7 @@ class RestartWork(Work[Restart]):
                 if not isinstance(error, NotReachedError | DeadlineError) or time.monotonic() + pause > deadline:
                     raise
             else:
-                if _uptime(looked) + _ROUNDED < up + (asked - since):
+                if _uptime(looked) + _ROUNDED < up + (asked - since) or _exchanged(before, looked):
                     return True
                 if not wait or time.monotonic() + pause > deadline:
                     return False
@@ -193,6 +193,13 @@ class StartServicesWork(Work[StartServices]):
         if ended.status is StepStatus.FAILED:
             return f"failed: {ended.why}"
         return f"{ended.why}; plan again"
+
+
+def _exchanged(before: HostFacts, looked: HostFacts) -> bool:
+    """Whether the DLL that waited for a restart has taken its place: nothing but a restart does that."""
+    path = before.wsus.dll_path
+    waited = before.restart.concerns(path) and not looked.restart.concerns(path)
+    return waited and before.wsus.dll_version != looked.wsus.dll_version
 
 
 def _uptime(facts: HostFacts) -> float:
