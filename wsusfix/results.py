@@ -280,8 +280,8 @@ class Outcome(Presentable):
         changed: whether anything of the server's software was changed.
         restart_pending: whether the change takes effect only with a restart.
         blocked: the reasons why nothing was done, when the plan was blocked; or why nothing more was done than to put
-            back what an earlier run had left switched, or why an upgrade was not begun, when what is in its way has come
-            since the plan was made.
+            back what an earlier run had left switched, or why an upgrade was not begun, when what is in its way has
+            come since the plan was made.
         verification: the proof afterwards.
         evidence: what each job left, in order.
         saved: what a reset of approvals saved before it changed anything, some of which cannot be given again.
