@@ -219,9 +219,8 @@ def test_where_no_wsus_is_left_there_is_nothing_to_put_back() -> None:
 
 
 def test_services_that_an_upgrade_had_stopped_start_before_anything_is_put_back() -> None:
-    cut_off = {"job_id": "0123456789ab", "job_kind": "upgrade", "job_status": "interrupted", "job_phase": "installing"}
-    stopped = {"service_wsusservice": "stopped", "reset_state": "open"}
-    made = plan(diagnose(builders.facts(**{**builders.RTM, **cut_off, **stopped})), None, Options(rtm="upgrade"))
+    stopped = {**builders.upgraded("stopped"), "service_wsusservice": "stopped", "reset_state": "open"}
+    made = plan(diagnose(builders.facts(**{**builders.RTM, **stopped})), None, Options(rtm="upgrade"))
     assert [type(step) for step in made.steps] == [StartServices, RestoreSettings]
     assert not any("start it" in warning for warning in made.warnings)
 
