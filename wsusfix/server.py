@@ -42,7 +42,7 @@ from wsusfix.options import Connection, Credentials, Options, Timeouts, whole_se
 from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Canary, Outcome, Verification
-from wsusfix.scripts.contracts import JobPhase, ResetState, Scalar
+from wsusfix.scripts.contracts import JobPhase, JobStatus, ResetState, Scalar
 from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -237,6 +237,8 @@ class WsusServer:
                 hint="let it end, then ask again",
             )
         job = jobs.follow(self._session, started.job_id, timeouts, on_event or self._tell)
+        if job.status is JobStatus.NONE:
+            raise jobs.unknown(self.host)
         try:
             jobs.cleanup(self._session, timeouts)
         except RefusedByServerError as error:

@@ -268,6 +268,25 @@ def test_two_operators_at_once_install_once_and_both_hear_of_it(lab: Lab, road: 
     assert (road.host.tasks, [path for path in road.host.files if "wsusfix" in path.lower()]) == ((), [])
 
 
+@pytest.mark.parametrize("code", [0, 1603])
+def test_a_job_that_somebody_else_has_cleared_away_is_judged_by_what_the_server_is_like(road: Walk, code: int) -> None:
+    road.options = wsusfix.Options(package=road.package(exit_code=code))
+
+    def other() -> None:
+        with wsusfix.connect(**road.host.connection) as server:
+            assert server.apply(server.plan(road.options), consent=True).ok is (code == 0)
+            assert server.cleanup().clean
+
+    road.when_told("started", other)
+    outcome = outcome_of(road)
+    assert (outcome.ok, outcome.changed) == (code == 0, code == 0)
+    (step,) = outcome.steps
+    assert "cleared" in step.why
+    assert (step.status is wsusfix.StepStatus.FAILED, step.phase != "", step.hint != "") == (code != 0,) * 3
+    assert road.host.dll_version == (FIXED if code == 0 else BEFORE)
+    assert [run.exit_code for run in road.host.installations].count(0) == (code == 0)
+
+
 def test_a_job_that_ended_after_the_plan_named_it_is_reported_and_not_taken_for_a_change(road: Walk) -> None:
     road.faults.installer_hangs()
     road.when_told("installing", lambda: road.hurry(0.1))

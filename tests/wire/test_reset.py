@@ -569,6 +569,28 @@ def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
     assert state(host)[1:] == before[1:]
 
 
+def test_a_reset_whose_end_another_controller_saw_is_told_with_what_was_saved(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    quicker: list[wsusfix.Outcome] = []
+
+    def other(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and not quicker:
+            with wsusfix.connect(**host.connection) as server:
+                quicker.append(server.apply(server.plan(logs=False), consent=True))
+
+    with wsusfix.connect(**host.connection) as server:
+        outcome = server.apply(server.plan(logs=False), consent=True, on_event=other)
+    assert quicker[0].ok, str(quicker[0])
+    assert outcome.ok, str(outcome)
+    assert "has cleared it away" in str(outcome)
+    assert outcome.saved is not None
+    assert quicker[0].saved is not None
+    assert outcome.saved.approvals == quicker[0].saved.approvals != ()
+    assert len(host.jobs) == 1
+    assert state(host)[1:] == before[1:]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -20,7 +20,7 @@ from wsusfix.apply.install import InstallWork
 from wsusfix.apply.reset import ResetWork, RestoreWork, merged, saved_by
 from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
-from wsusfix.apply.working import Site, Work, at_work, explained
+from wsusfix.apply.working import CLEARED_AWAY, Ended, Site, Work, at_work, explained, last_phase
 from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
@@ -292,6 +292,9 @@ class _Road:
             self._blocked(work, told, blocked)
             return
         job = self._follow(joined.job_id if joined is not None else self._start(work, before), work, before)
+        if job.status is JobStatus.NONE:
+            self._cleared_away(work, told, job)
+            return
         left = None if work.settles_first else self._collected(job)
         self._site.tell(PhaseBegun(self._site.host, "verify"))
         told.after, told.verification = work.settle(job, before)
@@ -317,6 +320,24 @@ class _Road:
                 seconds=round(time.monotonic() - began, 1),
             )
         )
+
+    def _cleared_away(self, work: Work[Any], told: _Told, job: Job) -> None:
+        """Another controller of the same job was quicker to see its end: what the server is like now decides."""
+        self._site.tell(PhaseBegun(self._site.host, "verify"))
+        before = told.after
+        told.after, told.verification = self._site.settled(before)
+        told.changed = (
+            told.changed
+            or (told.verification.ok and not verify(before).ok)
+            or work.changed(job, before, told.after, told.verification)
+        )
+        told.saved = merged(told.saved, work.saved(job, told.after))
+        ended = CLEARED_AWAY
+        if told.verification.ok:
+            ended = Ended(StepStatus.SKIPPED, "somebody else has seen the job end, and has cleared it away")
+        told.message = work.message(ended, told.verification)
+        phase = last_phase(job) if ended.status is StepStatus.FAILED else ""
+        told.steps.append(StepOutcome(work.step.name, ended.status, ended.why, phase=phase, hint=ended.hint))
 
     def _blocked(self, work: Work[Any], told: _Told, blocked: tuple[Blocked, ...]) -> None:
         """The server is no longer as the plan found it, and what is in the way now was not then."""

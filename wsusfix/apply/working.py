@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wsusfix.remote.session import Session
 
 __all__ = [
+    "CLEARED_AWAY",
     "EVENT_SOURCE",
     "NEVER_BEGAN",
     "SERVICES_BACK",
@@ -69,6 +70,11 @@ class Ended:
     hint: str = ""
 
 
+CLEARED_AWAY: Final = Ended(
+    StepStatus.FAILED,
+    "somebody else has cleared the job away before its end was seen here, and the server is not mended",
+    "plan again: the state of the server decides",
+)
 NEVER_BEGAN: Final = Ended(
     StepStatus.FAILED,
     "the scheduled task never began, and the job was given up",
@@ -174,11 +180,15 @@ class Site:
 
         Raises:
             RefusedByServerError: somebody else's job of another kind is at work.
+            JobError: somebody else has cleared it away before its end was seen.
         """
         started = jobs.start(self.session, scripts.compose(kind), parameters, self.timeouts)
         if started.kind != kind:
             raise at_work(self.host, f"{started.job_id} ({started.kind})")
-        return self.follow(started.job_id, before)
+        job = self.follow(started.job_id, before)
+        if job.status is JobStatus.NONE:
+            raise jobs.unknown(self.host)
+        return job
 
     def collect(self, job: Job) -> Left | None:
         """Bring back the logs; ``None`` when they cannot be read, and then they stay where they are."""

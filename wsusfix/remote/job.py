@@ -25,7 +25,20 @@ from wsusfix.scripts.contracts import JOBS, STAGING_NAME, TASK_NAME, JobPhase, J
 if TYPE_CHECKING:
     from wsusfix.remote.session import Session
 
-__all__ = ["Cleanup", "Job", "JobStep", "Left", "LogFile", "Started", "cleanup", "collect", "follow", "look", "start"]
+__all__ = [
+    "Cleanup",
+    "Job",
+    "JobStep",
+    "Left",
+    "LogFile",
+    "Started",
+    "cleanup",
+    "collect",
+    "follow",
+    "look",
+    "start",
+    "unknown",
+]
 
 #: Polling starts so quickly, in seconds, and slows by the factor to the longest pause.
 _FIRST_PAUSE: Final = 0.2
@@ -222,6 +235,16 @@ def look(
     return Job(job_id=job_id, kind=kind, status=status, steps=steps + tuple(step for step in new if step.number > last))
 
 
+def unknown(host: str) -> JobError:
+    """Make the error about a job that somebody else has cleared away before its end was seen."""
+    return JobError(
+        "the server no longer knows the job: was it cleaned up meanwhile?",
+        host=host,
+        phase="job",
+        hint="diagnose again: the state of the server decides",
+    )
+
+
 def follow(
     session: Session, job_id: str, timeouts: Timeouts, on_event: Observer, *, patience: float | None = None
 ) -> Job:
@@ -235,11 +258,11 @@ def follow(
         patience: how long it may take in all, ``timeouts.job`` unless given.
 
     Returns:
-        The job, finished or interrupted or never started: what that means is the caller's to say.
+        The job, finished or interrupted or never started, or known no more (``NONE``): what that means is the caller's
+        to say.
 
     Raises:
         DeadlineError: it is still at work when that is over; it goes on by itself and can be joined.
-        JobError: the server does not know it.
     """
     patience = timeouts.job if patience is None else patience
     deadline = time.monotonic() + patience
@@ -252,15 +275,8 @@ def follow(
             on_event(_event(session.host, job_id, step))
             pause = _FIRST_PAUSE
         match job.status:
-            case JobStatus.FINISHED | JobStatus.INTERRUPTED | JobStatus.NEVER_STARTED:
+            case JobStatus.FINISHED | JobStatus.INTERRUPTED | JobStatus.NEVER_STARTED | JobStatus.NONE:
                 return job
-            case JobStatus.NONE:
-                raise JobError(
-                    "the server no longer knows the job: was it cleaned up meanwhile?",
-                    host=session.host,
-                    phase="job",
-                    hint="diagnose again: the state of the server decides",
-                )
             case JobStatus.RUNNING | JobStatus.CLAIMED:
                 pass
         if time.monotonic() + pause > deadline:
