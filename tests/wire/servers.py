@@ -329,9 +329,14 @@ def silent(connection: socket.socket) -> None:
         pass
 
 
+def lab_engine() -> str | None:
+    """What runs the scripts in the labs of the tests, ``None`` for the lab's own answers."""
+    return os.environ.get("WSUSFIX_LAB_ENGINE") or None
+
+
 def new_lab() -> Lab:
     """A lab of one's own, in the mode that the tests run in."""
-    return Lab(engine=os.environ.get("WSUSFIX_LAB_ENGINE") or None)
+    return Lab(engine=lab_engine())
 
 
 # --- what may not be left -------------------------------------------------------------------------------------------
