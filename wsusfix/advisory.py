@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -166,9 +166,16 @@ SBS_SUITES: Final = ("Small Business", "Small Business(Restricted)")
 
 # --- Windows --------------------------------------------------------------------------------------------------------
 
+#: The scheduler of Windows before 6.0 ends what it has started after three days, and its schtasks has no switch for
+#: that (Task Scheduler 1.0, ``ITask::SetMaxRunTime``; that 2003 keeps the default of 72 hours is *recalled*).
+OLD_SCHEDULER_BEFORE: Final = Version("6.0")
+OLD_SCHEDULER_ENDS: Final = timedelta(hours=72)
+
 #: Group policy's execution policy for the machine (Windows, about_Group_Policy_Settings).
 POLICY_KEY: Final = r"SOFTWARE\Policies\Microsoft\Windows\PowerShell"
 POLICY_VALUE: Final = "ExecutionPolicy"
+#: The same policy's other value: 0 where it is set to allow no script at all, and then the first one is absent.
+POLICY_SWITCH: Final = "EnableScripts"
 #: Policies that keep an unsigned script file from running, whatever the command line says (about_Execution_Policies).
 BLOCKING_POLICIES: Final = frozenset({"allsigned", "restricted"})
 #: Keys below HKLM whose presence means that a restart is pending (Windows).

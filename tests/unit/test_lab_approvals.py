@@ -8,7 +8,7 @@ import pytest
 
 from wsusfix import advisory
 from wsusfix.lab import Host, Lab
-from wsusfix.lab.approvals import ALL_COMPUTERS, INSTALL, NOT_APPROVED, UpdateService
+from wsusfix.lab.approvals import ALL_COMPUTERS, INSTALL, NOT_APPROVED, UNASSIGNED, UpdateService
 from wsusfix.lab.filesystem import WindowsError_
 
 ADMINISTRATOR, REPORTER = "Administrator", "Reporter"
@@ -45,7 +45,7 @@ def test_a_server_without_a_service_pack_has_the_update_an_older_revision_and_ne
 
 DEEDS: dict[str, Callable[[UpdateService, str, str], None]] = {
     "decline": lambda service, role, update: service.decline(role, update),
-    "approve": lambda service, role, update: service.approve(role, update, NOT_APPROVED, ALL_COMPUTERS),
+    "approve": lambda service, role, update: service.approve(role, update, NOT_APPROVED, UNASSIGNED),
 }
 SAVINGS: dict[str, Callable[[UpdateService, str], None]] = {
     "replica": lambda service, role: service.save_replica(role, not service.replica),
@@ -103,9 +103,28 @@ def test_declining_takes_the_approvals_of_every_revision_and_approving_for_nothi
     service.decline(ADMINISTRATOR, update)
     assert service.revisions(ADMINISTRATOR, update)[0].declined
     assert service.approvals(ADMINISTRATOR, update) == []
-    service.approve(ADMINISTRATOR, update, NOT_APPROVED, ALL_COMPUTERS)
+    with pytest.raises(WindowsError_) as caught:
+        service.approve(ADMINISTRATOR, update, NOT_APPROVED, ALL_COMPUTERS)
+    assert caught.value.exception == "System.InvalidOperationException"
+    assert service.revisions(ADMINISTRATOR, update)[0].declined
+    service.approve(ADMINISTRATOR, update, NOT_APPROVED, UNASSIGNED)
     assert not service.revisions(ADMINISTRATOR, update)[0].declined
     assert service.approvals(ADMINISTRATOR, update) == []
+
+
+@pytest.mark.parametrize("refused", [{ALL_COMPUTERS}, set()])
+def test_what_is_reset_is_approved_for_nothing_for_whatever_group_the_server_takes_it(
+    lab: Lab, refused: set[str]
+) -> None:
+    host = rtm(lab)
+    host.update_service.takes_no_blocks_for = frozenset(refused)
+    update = broken(host)
+    (told,) = (each for each in host.updates if each.id == update)
+    windows = host.session()
+    windows.deny_wsus_update(update)
+    windows.reset_wsus_update(update)
+    assert not told.declined
+    assert [approval.group for approval in told.approvals] == [UNASSIGNED if refused else ALL_COMPUTERS]
 
 
 def test_what_is_logged_is_formatted_so_braces_must_be_doubled(lab: Lab) -> None:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import pytest
@@ -693,3 +693,30 @@ def test_a_basis_prints_line_by_line() -> None:
 def test_a_plan_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         builders.plan().steps = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("system", "hours", "blocked"),
+    [
+        (builders.SERVER_2003, 41, False),
+        (builders.SERVER_2003, 43, True),
+        (builders.SERVER_2003, 100, True),
+        (builders.SERVER_2008, 100, False),
+    ],
+)
+def test_a_window_that_the_old_scheduler_would_not_wait_for_blocks(
+    system: dict[str, Any], hours: int, blocked: bool
+) -> None:
+    told = diagnosis(**{**builders.SP1, **system})
+    opens = told.facts.clock + timedelta(hours=hours)
+    assert plan(told, package(), Options()).steps
+    made = plan(told, package(), Options(not_before=opens))
+    assert (made.steps == (), len(made.blocked)) == (blocked, int(blocked))
+    if blocked:
+        assert f"opens in {hours} h" in made.blocked[0].reason
+        assert "within 42 h" in made.blocked[0].unblock
+        # The job that waits already is joined: what it was given stands.
+        joined = diagnosis(
+            **{**builders.SP1, **system, "job_id": "a", "job_kind": "install_update", "job_status": "running"}
+        )
+        assert plan(joined, package(), Options(not_before=opens)).steps

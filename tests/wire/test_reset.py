@@ -16,7 +16,7 @@ from wsusfix import advisory, report
 from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
-from wsusfix.lab.approvals import Approval, Update
+from wsusfix.lab.approvals import ALL_COMPUTERS, UNASSIGNED, Approval, Update
 from wsusfix.lab.filesystem import CLOSED, WindowsError_
 from wsusfix.lab.scheduler import SYSTEM
 from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase
@@ -516,7 +516,7 @@ def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab, monkeyp
     def fails(*given: Any) -> None:
         raise WindowsError_("the database is gone")
 
-    monkeypatch.setattr(host.update_service, "approve", fails)
+    monkeypatch.setattr(host.update_service, "decline", fails)
     outcome = mend(host)
     assert outcome.failed
     assert "the database is gone; the settings are as before, and what was saved is kept" in outcome.message
@@ -567,6 +567,21 @@ def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
     assert joined[0].ok, str(joined[0])
     assert len(host.jobs) == 1
     assert state(host)[1:] == before[1:]
+
+
+def test_what_wsus_refuses_to_reset_is_put_back_and_told_with_what_to_do_by_hand(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    host.update_service.takes_no_blocks_for = frozenset({ALL_COMPUTERS, UNASSIGNED})
+    with wsusfix.connect(**host.connection) as server:
+        outcome = server.apply(server.plan(logs=False), consent=True)
+    assert (outcome.failed, outcome.ok, outcome.changed) == (True, False, True)
+    assert "WSUS did not let an update be approved for nothing" in outcome.message
+    assert "A block approval cannot be created" in outcome.message
+    (step,) = outcome.steps
+    assert (step.phase, "console of WSUS" in step.hint) == ("declined", True)
+    assert outcome.saved is not None
+    assert outcome.saved.approvals
+    assert (host.replica, host.update_service.automatic) == (True, True)
 
 
 def test_a_reset_whose_end_another_controller_saw_is_told_with_what_was_saved(lab: Lab) -> None:

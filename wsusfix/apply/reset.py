@@ -24,6 +24,12 @@ __all__ = ["ResetWork", "RestoreWork", "merged", "saved_by"]
 
 _AGAIN: Final = "run again: what was switched is put back first, from what was recorded before the switch"
 
+#: Nobody could show that WSUS takes this from a program; from its console it does (the advisory).
+_BY_HAND: Final = (
+    "in the console of WSUS: approve the update, change nothing, choose OK, and decline it again; or upgrade "
+    "(rtm='upgrade')"
+)
+
 
 def saved_by(job: Job, facts: HostFacts) -> Saved | None:
     """Return what this very job saved, as the server keeps it."""
@@ -64,6 +70,10 @@ class ResetWork(Work[ResetApprovals]):
         if ended.status is StepStatus.FAILED and verification.ok:
             return Ended(StepStatus.DONE, f"{ended.why}, but the reset is proved by its marker")
         return ended
+
+    def phase(self, job: Job) -> str:
+        """Return the phase in which it failed: before the way back, which is gone whatever fails."""
+        return last_phase(job, JobPhase.RESTORING, JobPhase.RESTORED)
 
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
         """Whether an update was touched, or something switched."""
@@ -200,6 +210,9 @@ def _failed(job: Job) -> Ended:
         case JobReason.NOT_SWITCHED:
             why = "the replica could not be switched, and is as it was"
             hint, untouched = "see what WSUS is doing, then run again", f"{earlier}; no update was touched"
+        case JobReason.RESET_REFUSED:
+            why, hint = "WSUS did not let an update be approved for nothing", _BY_HAND
+            untouched = "; it is declined, the settings are as before, and what was saved is kept"
         case JobReason.NOT_TREATED:
             why, hint, untouched = "an update did not stay as it was set; the settings are as before", "run again", ""
         case JobReason.NOT_RESTORED:

@@ -419,6 +419,7 @@ def probe_parameters(timeouts: Timeouts) -> dict[str, Any]:
         "suite_value": advisory.SUITE_VALUE,
         "policy_key": advisory.POLICY_KEY,
         "policy_value": advisory.POLICY_VALUE,
+        "policy_switch": advisory.POLICY_SWITCH,
         "restart_keys": list(advisory.RESTART_KEYS),
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,

@@ -180,6 +180,8 @@ class UpdateService:
         #: How often something was saved; and how many savings from now on are refused as by somebody else's work.
         self.saves = 0
         self.refuses_saves = 0
+        #: The groups for which nothing can be approved for nothing (WSUS SDK, IUpdate.Approve).
+        self.takes_no_blocks_for = frozenset({ALL_COMPUTERS})
         self._log = log
         self._lock = threading.RLock()
         self._busy = (0.0, "")
@@ -261,6 +263,8 @@ class UpdateService:
             update = self._update(update_id)
             if update.expired and action == INSTALL:
                 raise WindowsError_("The update has expired and cannot be approved.", exception=_INVALID)
+            if action == NOT_APPROVED and group in self.takes_no_blocks_for:
+                raise WindowsError_("A block approval cannot be created for this target group.", exception=_INVALID)
             update.declined, update.consistent = False, True
             update.approvals = [known for known in update.approvals if known.group != group]
             update.approvals.append(Approval(update.revisions[0], group, action))

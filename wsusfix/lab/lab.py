@@ -671,9 +671,11 @@ class Host:
 
     def run_task(self, machine: Machine, process: Process, task: Task) -> int:
         """Run the script of a scheduled task as *process*; the exit code of PowerShell."""
-        policy = machine.registry.get(advisory.POLICY_KEY, advisory.POLICY_VALUE)
+        policy, switch = (
+            machine.registry.get(advisory.POLICY_KEY, name) for name in (advisory.POLICY_VALUE, advisory.POLICY_SWITCH)
+        )
         data = machine.files.read(task.script)
-        if data is None or str(policy or "").lower() in advisory.BLOCKING_POLICIES:
+        if data is None or str(policy or "").lower() in advisory.BLOCKING_POLICIES or str(switch) == "0":
             return 1
         try:
             name = behaviours.recognise(data.decode("utf-8-sig").replace("\r\n", "\n"))
@@ -859,7 +861,11 @@ class Lab:
             # The first mark came with Server 2008.
             machine.registry.set(advisory.RESTART_KEYS[0 if machine.system.elevates else 1])
         if execution_policy is not None:
-            machine.registry.set(advisory.POLICY_KEY, **{advisory.POLICY_VALUE: execution_policy})
+            # What allows no script at all has no value that says which.
+            none = execution_policy.lower() == "restricted"
+            machine.registry.set(advisory.POLICY_KEY, **{advisory.POLICY_SWITCH: int(not none)})
+            if not none:
+                machine.registry.set(advisory.POLICY_KEY, **{advisory.POLICY_VALUE: execution_policy})
         if host.wsus.serves and log_folder is not None:
             host.log = ServerLog(machine, host.wsus.log_path)
             for hours in (47, 24, 1):

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from xml.etree import ElementTree
 
 from wsusfix.lab import packages
+from wsusfix.lab.approvals import ALL_COMPUTERS, NOT_APPROVED, UNASSIGNED
 from wsusfix.lab.database import Database
 from wsusfix.lab.filesystem import (
     ADMINISTRATORS,
@@ -887,8 +888,11 @@ class SimulatedWindows:
 
     @_primitive
     def reset_wsus_update(self, id: str) -> None:
-        """Approve an update for nothing, for all computers."""
-        self._services.approve(self._role, id, "NotApproved", "all computers")
+        """Approve an update for nothing, for all computers or, where that is refused, for those of no group."""
+        try:
+            self._services.approve(self._role, id, NOT_APPROVED, ALL_COMPUTERS)
+        except WindowsError_:
+            self._services.approve(self._role, id, NOT_APPROVED, UNASSIGNED)
 
     @_primitive
     def write_wsus_log(self, text: str) -> bool:

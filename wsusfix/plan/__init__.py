@@ -24,7 +24,7 @@ from wsusfix.options import Options
 from wsusfix.package import Package
 from wsusfix.plan import install, reset, upgrade
 from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
-from wsusfix.plan.common import Blocked, Way, leftover_warnings
+from wsusfix.plan.common import Blocked, Way, leftover_warnings, window_obstacles
 from wsusfix.plan.install import InstallUpdate
 from wsusfix.plan.reset import ResetApprovals, RestoreSettings
 from wsusfix.plan.restart import Restart, StartServices, removed, restarts, services_way
@@ -237,6 +237,9 @@ def plan(
             way = _backed_up(facts, way, surroundings, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
+    if way.steps and not facts.standing_still and not (facts.job is not None and facts.job.active):
+        if late := tuple(window_obstacles(facts, options)):
+            way = dataclasses.replace(way, steps=(), blocked=late, proof="")
     afterwards: tuple[Blocked, ...] = ()
     if facts.cut_off and advisory.WSUS_SERVICE in facts.wsus.services:
         way, nothing, afterwards = _restored_first(facts, way, nothing)

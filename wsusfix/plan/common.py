@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from wsusfix import advisory
 from wsusfix.facts import HostFacts
+from wsusfix.options import Options
 from wsusfix.present import Presentable, counted
 from wsusfix.scripts.contracts import StagingState
 
-__all__ = ["Blocked", "Way", "job_obstacles", "leftover_warnings", "session_obstacles"]
+__all__ = ["Blocked", "Way", "job_obstacles", "leftover_warnings", "session_obstacles", "window_obstacles"]
+
+#: So much of its time is left to a job for its work, when it has waited for its window; it may put back for a day.
+_WORK: Final = timedelta(hours=30)
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +63,24 @@ def job_obstacles(facts: HostFacts, kinds: Collection[str]) -> Iterator[Blocked]
             f"a job of another kind is at work on the server: {facts.job}",
             "let it end (it goes on by itself, and nothing is started beside it), then plan again",
         )
+
+
+def window_obstacles(facts: HostFacts, options: Options) -> Iterator[Blocked]:
+    """Yield a maintenance window that opens so late that the scheduler would end the job which waits for it."""
+    if options.not_before is None or facts.os.release >= advisory.OLD_SCHEDULER_BEFORE:
+        return
+    latest = advisory.OLD_SCHEDULER_ENDS - _WORK
+    waits = options.not_before - facts.clock
+    if waits > latest:
+        yield Blocked(
+            f"the maintenance window opens in {_hours(waits)} h, and the scheduler of this Windows ends a job after "
+            f"{_hours(advisory.OLD_SCHEDULER_ENDS)} h",
+            f"plan again within {_hours(latest)} h of the window",
+        )
+
+
+def _hours(time: timedelta) -> int:
+    return round(time.total_seconds() / 3600)
 
 
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:

@@ -137,6 +137,7 @@ class JobReason(str, enum.Enum):
     UPDATES_CHANGED = "updates_changed"
     TOO_MANY_APPROVALS = "too_many_approvals"
     NOT_SWITCHED = "not_switched"
+    RESET_REFUSED = "reset_refused"  #: WSUS does not let the update be approved for nothing
     NOT_TREATED = "not_treated"
     NOT_RESTORED = "not_restored"  #: the one end that leaves something open; the next run restores first
     BROKEN = "broken"  #: an error nobody foresaw; ``detail`` has its text
@@ -308,6 +309,7 @@ FACTS: Final = Contract(
         "suite_value": str,
         "policy_key": str,  # below HKLM
         "policy_value": str,
+        "policy_switch": str,  # 0 there: no script at all
         "restart_keys": list,  # keys below HKLM whose presence means a pending restart
         "rename_key": str,
         "rename_value": str,
@@ -882,6 +884,7 @@ RESET_APPROVALS: Final = Contract(
             JobReason.UPDATES_CHANGED,
             JobReason.TOO_MANY_APPROVALS,
             JobReason.NOT_SWITCHED,
+            JobReason.RESET_REFUSED,
             JobReason.NOT_TREATED,
             JobReason.NOT_RESTORED,
             JobReason.BROKEN,

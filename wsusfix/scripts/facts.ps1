@@ -33,6 +33,10 @@ $answer.clock = Get-Clock
 $answer.windows_directory = Get-WindowsDirectory
 $answer.system_free = Get-FreeSpace $answer.windows_directory
 $answer.execution_policy = [string] (Get-RegistryValue $Parameters.policy_key $Parameters.policy_value)
+# Where the policy forbids every script, it has no value for how they are restricted.
+if ([string] (Get-RegistryValue $Parameters.policy_key $Parameters.policy_switch) -ceq '0') {
+    $answer.execution_policy = 'Restricted'
+}
 $answer.installer_busy = Test-InstallerBusy
 
 $identity = Get-SessionIdentity

@@ -233,7 +233,14 @@ function Reset-Updates {
             Deny-WsusUpdate $id.Key
         }
         [void] (Add-State $Folder 'declined' @{ update_id = $id.Key })
-        Reset-WsusUpdate $id.Key
+        try {
+            Reset-WsusUpdate $id.Key
+        }
+        catch {
+            $Result.reason = 'reset_refused'
+            $Result.detail = $id.Key + ': ' + [string] $_.Exception.Message
+            return
+        }
         [void] (Add-State $Folder 'approved' @{ update_id = $id.Key })
         Deny-WsusUpdate $id.Key
         $revisions = @(Get-WsusRevisions $id.Key)

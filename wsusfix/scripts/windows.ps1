@@ -7,6 +7,15 @@ function ConvertTo-UtcText {
     return $Time.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ', [System.Globalization.CultureInfo]::InvariantCulture)
 }
 
+function ConvertTo-UtcTime {
+    param([System.DateTime] $Time)
+    # WSUS tells its times in UTC, and does not always say so.
+    if ([string] $Time.Kind -ceq 'Unspecified') {
+        return [System.DateTime]::SpecifyKind($Time, 'Utc')
+    }
+    return $Time
+}
+
 function ConvertTo-PlainText {
     param($Value)
     return [System.Convert]::ToString($Value, [System.Globalization.CultureInfo]::InvariantCulture)
@@ -687,10 +696,10 @@ function Register-SystemTask {
             if ($command.Length -gt 260) {
                 return 'the command line is too long for schtasks.exe: ' + $command
             }
-            # Midnight of today is over, so that the task fires only when it is told to.
-            # Which form of a time is understood depends on the version.
+            # Midnight of today is over, so that the task fires only when it is told to.  Which form of a time is
+            # understood depends on the version; should one refuse what is over, a second firing finds the token gone.
             $trouble = ''
-            foreach ($time in @('00:00:00', '00:00')) {
+            foreach ($time in @('00:00:00', '00:00', '23:59:00', '23:59')) {
                 $trouble = Invoke-Schtasks ('/create /tn ' + $Name + ' /tr "' + $command + '" /sc ONCE /st ' + $time +
                     ' /ru SYSTEM /f')
                 if ($trouble -eq '') {
@@ -1222,7 +1231,8 @@ function Get-FileTime {
 
 function Start-Restart {
     param([string] $Text, [int] $Seconds)
-    # '' when Windows has begun to wait for its restart.  Nothing is forced: a program that refuses keeps it waiting.
+    # '' when Windows has begun to wait for its restart.  On Server 2003 a program that refuses keeps it waiting; from
+    # 2008 on shutdown.exe ends it, as it was given a time.
     $start = New-Object System.Diagnostics.ProcessStartInfo
     $start.FileName = (Get-WindowsDirectory) + '\System32\shutdown.exe'
     # Planned, 4:1: an application is maintained.
@@ -1386,8 +1396,8 @@ function Get-WsusApprovals {
                     group = $approval.ComputerTargetGroupId.ToString()
                     action = $action
                     optional = [bool] $approval.IsOptional
-                    deadline = (ConvertTo-UtcText $approval.Deadline)
-                    created = (ConvertTo-UtcText $approval.CreationDate)
+                    deadline = (ConvertTo-UtcText (ConvertTo-UtcTime $approval.Deadline))
+                    created = (ConvertTo-UtcText (ConvertTo-UtcTime $approval.CreationDate))
                     administrator = [string] $approval.AdministratorName
                 }
             }
@@ -1404,8 +1414,16 @@ function Reset-WsusUpdate {
     param([string] $Id)
     # Approved for nothing: no client is offered anything, and it is declined no longer.
     $server = Connect-Wsus
+    $update = Get-WsusUpdate $server $Id
     $all = $server.GetComputerTargetGroup([Microsoft.UpdateServices.Administration.ComputerTargetGroupId]::AllComputers)
-    [void] (Get-WsusUpdate $server $Id).Approve('NotApproved', $all)
+    try {
+        [void] $update.Approve('NotApproved', $all)
+    }
+    catch {
+        # The API's documentation says that this group takes no such approval; for any other it does the same.
+        $rest = [Microsoft.UpdateServices.Administration.ComputerTargetGroupId]::UnassignedComputers
+        [void] $update.Approve('NotApproved', $server.GetComputerTargetGroup($rest))
+    }
 }
 
 function Write-WsusLog {
@@ -1476,7 +1494,11 @@ function Get-WebStatus {
         return (ConvertTo-PlainText ([int] $answer.StatusCode))
     }
     catch {
-        $cause = $_.Exception.GetBaseException()
+        # What is wrapped into an error of the web says less than that: a refused connection is a SocketException.
+        $cause = $_.Exception
+        while ($cause -isnot [System.Net.WebException] -and $null -ne $cause.InnerException) {
+            $cause = $cause.InnerException
+        }
         if ($cause -is [System.Net.WebException]) {
             if ($null -ne $cause.Response) {
                 return (ConvertTo-PlainText ([int] $cause.Response.StatusCode))

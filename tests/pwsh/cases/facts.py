@@ -30,6 +30,14 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("facts", "group policy allows no script, or some")
+def _(stage: Stage) -> dict[str, Any]:
+    assert stage.facts(stage.server(execution_policy="RemoteSigned"))["execution_policy"] == "RemoteSigned"
+    answer = stage.facts(stage.server(execution_policy="Restricted"))
+    assert answer["execution_policy"] == "Restricted"
+    return answer
+
+
 @case("facts", "no WSUS")
 def _(stage: Stage) -> dict[str, Any]:
     answer = stage.facts(stage.server(wsus=None))

@@ -11,7 +11,7 @@ from tests.pwsh.shell import hasty
 from wsusfix import advisory
 from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.lab import Host
-from wsusfix.lab.approvals import Approval
+from wsusfix.lab.approvals import ALL_COMPUTERS, UNASSIGNED, Approval
 from wsusfix.lab.filesystem import CLOSED, WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
 
@@ -304,6 +304,31 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("reset_approvals", "WSUS takes an approval for nothing for all computers, too", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    assert host.update_service.takes_no_blocks_for
+    host.update_service.takes_no_blocks_for = frozenset()
+    answer = stage.reset(host)
+    assert stage.look(host)["reset_state"] == "marked"
+    return answer
+
+
+@case("reset_approvals", "WSUS takes no approval for nothing", "reset_refused")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    host.update_service.takes_no_blocks_for = frozenset({ALL_COMPUTERS, UNASSIGNED})
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    answer = stage.reset(host)
+    assert answer["detail"].startswith(f"{broken.id}: ")
+    assert answer["phases"] == "started saved suspended switched declined restored finished"
+    assert (broken.declined, host.replica, host.update_service.automatic) == (True, True, True)
+    assert stage.look(host)["reset_state"] == "none"
+    return answer
+
+
 @case("reset_approvals", "an update that does not stay declined", "not_treated")
 def _(stage: Stage) -> dict[str, Any]:
     host = _replica(stage)
@@ -454,9 +479,9 @@ def _(stage: Stage) -> dict[str, Any]:
     def fails(id: str) -> None:
         raise WindowsError_("the database is gone")
 
-    windows.reset_wsus_update = fails  # type: ignore[method-assign]
+    windows.deny_wsus_update = fails  # type: ignore[method-assign]
     answer = stage.reset(host, windows=windows)
     assert "the database is gone" in answer["detail"]
     assert host.replica
-    assert answer["phases"] == "started saved suspended switched declined restored finished"
+    assert answer["phases"] == "started saved suspended switched restored finished"
     return answer

@@ -28,6 +28,9 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
     identity = windows.get_session_identity()
     directory = windows.get_windows_directory()
     staging = staging_path(windows, parameters["staging_name"])
+    policy = windows.get_registry_value(parameters["policy_key"], parameters["policy_value"]) or ""
+    if windows.get_registry_value(parameters["policy_key"], parameters["policy_switch"]) == "0":
+        policy = "Restricted"
     answer: Answer = {
         "computer_name": windows.get_computer_name(),
         "os_version": system["version"],
@@ -43,7 +46,7 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
         "clock": windows.get_clock(),
         "windows_directory": directory,
         "system_free": windows.get_free_space(directory),
-        "execution_policy": windows.get_registry_value(parameters["policy_key"], parameters["policy_value"]) or "",
+        "execution_policy": policy,
         "installer_busy": windows.test_installer_busy(),
         "administrator": identity["administrator"],
         "account": identity["account"],

@@ -335,7 +335,10 @@ class _Resetting:
             if not windows.get_wsus_revisions(update_id)[0]["declined"]:
                 windows.deny_wsus_update(update_id)
             add_state(windows, folder, JobPhase.DECLINED, update_id=update_id)
-            windows.reset_wsus_update(update_id)
+            try:
+                windows.reset_wsus_update(update_id)
+            except WindowsError_ as error:
+                return self._end(JobReason.RESET_REFUSED, f"{update_id}: {error.message}")
             add_state(windows, folder, JobPhase.APPROVED, update_id=update_id)
             windows.deny_wsus_update(update_id)
             newest = windows.get_wsus_revisions(update_id)[0]
