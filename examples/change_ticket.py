@@ -4,7 +4,7 @@
     python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912          # writes down the plan
     python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912 --yes    # carries it out
 
-Whatever happens is written down, errors too. --anonymous leaves out the names of servers and users.
+Whatever happens is written down, errors and Ctrl-C too. --anonymous leaves out the names of servers and users.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ def mend(chosen: argparse.Namespace, recorder: wsusfix.Recorder) -> report.HostR
     plan = outcome = failure = None
     try:
         with wsusfix.connect(chosen.host, port=chosen.port, on_event=recorder) as server:
-            plan = server.plan(wsusfix.Options(package=chosen.package))
-            print(plan)
+            print(plan := server.plan(wsusfix.Options(package=chosen.package)))
             if chosen.yes or not plan.irreversible:
                 outcome = server.apply(plan, consent=chosen.yes)
     except wsusfix.WsusFixError as error:
         failure = error
+    except KeyboardInterrupt as stop:
+        failure = wsusfix.WsusFixError(str(stop) or "interrupted", host=chosen.host)
     return report.HostResult(chosen.host, plan=plan, outcome=outcome, error=failure, events=recorder.moments)
 
 
@@ -42,8 +43,7 @@ def main() -> int:
     for name in ("--yes", "--anonymous"):
         parser.add_argument(name, action="store_true")
     chosen, began, sums = parser.parse_args(), datetime.now(timezone.utc), ""
-    folder = Path(chosen.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder := Path(chosen.folder)).mkdir(parents=True, exist_ok=True)
     result = mend(chosen, wsusfix.Recorder(print))
     run = report.Run("remediate", began, datetime.now(timezone.utc), (result,))
     for write, name in ((report.html, "report.html"), (report.markdown, "report.md"), (report.json, "report.json")):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import wsusfix
 from wsusfix.lab import Host, Lab
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -116,6 +117,19 @@ def test_change_ticket_writes_the_evidence_and_its_hashes(
     assert "RefusedError" not in failed
     assert "the port is closed" in failed
     assert str(host.connection["host"]) not in failed
+
+
+def test_change_ticket_writes_down_what_ctrl_c_ended(
+    lab: Lab, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("127.0.0.2: interrupted; the job goes on")
+
+    monkeypatch.setattr(wsusfix.WsusServer, "apply", pressed)
+    assert run("change_ticket.py", lab.add_server("wsus01"), lab.package(), tmp_path / "ticket", "--yes")[0] == 1
+    (told,) = json.loads((tmp_path / "ticket" / "report.json").read_text())["hosts"]
+    assert told["error"]["message"] == "127.0.0.2: interrupted; the job goes on"
+    assert [step["name"] for step in told["plan"]["steps"]] == ["InstallUpdate"]
 
 
 def test_survey_clients_says_who_was_hit_and_by_which_server(lab: Lab, run: Run, tmp_path: Path) -> None:
