@@ -16,7 +16,10 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,6 +79,8 @@ of several hosts the worst, in the order 1, 2, 6, 5, 4, 3, 0.
 The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
 """
 _INTERRUPTED: Final = "interrupted; a job that was started goes on, run again to join it"
+#: So long a farewell may take, in seconds; until then a second signal to end is taken for the first one's echo.
+_FAREWELL: Final = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -338,7 +343,8 @@ def _moment(option: str, text: str | None) -> datetime | None:
 
 # --- one command over the hosts -------------------------------------------------------------------------------------
 
-Deed = Callable[[WsusServer, argparse.Namespace, Callable[[Event], object]], tuple[HostResult, ExitCode]]
+#: The last argument is told how far it came, before anything is begun that may end in an error.
+Deed = Callable[[WsusServer, argparse.Namespace, Callable[[HostResult], object]], tuple[HostResult, ExitCode]]
 
 
 def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
@@ -356,19 +362,28 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
     password = _password(chosen)
     progress = _Progress(sys.stderr)
     kept = _Kept(chosen, began)
+    with _ended_like_by_hand():
+        _ask_all(chosen, deed, password, progress, kept)
+    return kept.code
+
+
+def _ask_all(chosen: argparse.Namespace, deed: Deed, password: str | None, progress: _Progress, kept: _Kept) -> None:
+    """Do it with one host after the other, and write down what came of it, whatever ends it."""
     try:
         for host in chosen.hosts:
             recorder = Recorder(progress)
+            came = [HostResult(host)]
             try:
                 with connect(
                     host, **_reach(chosen), password=password, timeouts=chosen.timeouts, on_event=recorder
                 ) as server:
-                    result, code = deed(server, chosen, recorder)
+                    result, code = deed(server, chosen, came.append)
             except WsusFixError as error:
-                result, code = HostResult(host, error=error), _code_of(error)
+                result, code = dataclasses.replace(came[-1], error=error), _code_of(error)
             except BaseException as error:
                 # It ends the run; what was done here until then belongs into the report all the same.
-                kept.add(HostResult(host, error=_end_of(error, host), events=recorder.moments), ExitCode.UNEXPECTED)
+                result = dataclasses.replace(came[-1], error=_end_of(error, host), events=recorder.moments)
+                kept.add(result, ExitCode.UNEXPECTED)
                 raise
             finally:
                 progress.end()
@@ -378,13 +393,41 @@ def _over_hosts(chosen: argparse.Namespace, deed: Deed) -> ExitCode:
                 kept.show(_worded(str(result)) + "\n")
     finally:
         kept.write()
-    return kept.code
+
+
+@contextlib.contextmanager
+def _ended_like_by_hand() -> Iterator[None]:
+    """Let a signal that would end the program at once do as Ctrl-C does: sessions are closed, reports written.
+
+    A terminal that is closed and a supervisor send it; one that is ignored (nohup) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    last = float("-inf")
+
+    def end(*_: object) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _FAREWELL:
+            last = now
+            raise KeyboardInterrupt
+
+    named = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    ours = [each for each in named if each is not None and signal.getsignal(each) is signal.SIG_DFL]
+    for each in ours:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _end_of(error: BaseException, host: str) -> WsusFixError:
     """Return what ended the run in the middle of a server as that server's error."""
     if isinstance(error, KeyboardInterrupt):
-        return WsusFixError(str(error) or _INTERRUPTED, host=host, retryable=True)
+        return WsusFixError(str(error).removeprefix(f"{host}: ") or _INTERRUPTED, host=host, retryable=True)
     return WsusFixError(f"unexpected {type(error).__name__}: {printable(str(error), 300)}", host=host)
 
 
@@ -499,13 +542,15 @@ def _judge(verdict: Verdict) -> ExitCode:
 
 
 def _diagnose(
-    server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]
+    server: WsusServer, chosen: argparse.Namespace, _: Callable[[HostResult], object]
 ) -> tuple[HostResult, ExitCode]:
     diagnosis = server.diagnose(logs=not chosen.no_logs)
     return HostResult(server.host, diagnosis=diagnosis), _judge(diagnosis.verdict)
 
 
-def _plan(server: WsusServer, chosen: argparse.Namespace, _: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
+def _plan(
+    server: WsusServer, chosen: argparse.Namespace, _: Callable[[HostResult], object]
+) -> tuple[HostResult, ExitCode]:
     plan = server.plan_with(chosen.options, chosen.packages, logs=not chosen.no_logs)
     return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan), _judge_plan(plan)
 
@@ -517,23 +562,26 @@ def _judge_plan(plan: Plan) -> ExitCode:
     return ExitCode.BLOCKED if plan.blocked else _judge(plan.diagnosis.verdict)
 
 
-def _verify(server: WsusServer, _: argparse.Namespace, __: Callable[[Event], object]) -> tuple[HostResult, ExitCode]:
+def _verify(
+    server: WsusServer, _: argparse.Namespace, __: Callable[[HostResult], object]
+) -> tuple[HostResult, ExitCode]:
     proof = server.verify()
     return HostResult(server.host, verification=proof), ExitCode.WELL if proof.ok else ExitCode.EXPOSED
 
 
 def _remediate(
-    server: WsusServer, chosen: argparse.Namespace, progress: Callable[[Event], object]
+    server: WsusServer, chosen: argparse.Namespace, keep: Callable[[HostResult], object]
 ) -> tuple[HostResult, ExitCode]:
     plan = server.plan_with(chosen.options, chosen.packages, logs=not chosen.no_logs)
     found = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan)
+    keep(found)
     if chosen.dry_run:
         return found, _judge_plan(plan)
     if plan.irreversible and not chosen.yes:
         error = errors.ConsentError("the plan cannot be undone; nothing was changed", host=server.host, phase="apply")
-        return HostResult(server.host, diagnosis=plan.diagnosis, plan=plan, error=error), ExitCode.USAGE
-    outcome = server.apply(plan, consent=chosen.yes, on_event=progress)
-    result = HostResult(server.host, diagnosis=plan.diagnosis, plan=plan, outcome=outcome)
+        return dataclasses.replace(found, error=error), ExitCode.USAGE
+    outcome = server.apply(plan, consent=chosen.yes)
+    result = dataclasses.replace(found, outcome=outcome)
     if outcome.ok:
         return result, ExitCode.WELL
     if outcome.blocked and not outcome.failed:
@@ -649,7 +697,7 @@ def _logs(chosen: argparse.Namespace) -> ExitCode:
     processes = logs.sensible_processes(chosen.paths) if chosen.processes is None else chosen.processes
     found = logs.examine(chosen.paths, processes=processes, utc_offset=offset)
     for file in found.problems:
-        print(f"wsusfix: warning: {file}", file=sys.stderr)
+        _say(f"wsusfix: warning: {file}")
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
     return ExitCode.EXPOSED if found.proven else ExitCode.WELL
 
@@ -696,13 +744,12 @@ def _survey(chosen: argparse.Namespace) -> ExitCode:
             with connect(host, **reach) as server:
                 servers.append(server.logs())
         except WsusFixError as error:
-            print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
-            return _code_of(error)
+            return _failed(chosen, host, error)
     found = clients.survey(
         chosen.hosts,
         servers=servers,
         at_once=chosen.at_once,
-        on_client=lambda each: print(each, file=sys.stderr),
+        on_client=lambda each: _say(str(each)),
         **reach,
     )
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
@@ -724,10 +771,17 @@ def _canary(chosen: argparse.Namespace) -> ExitCode:
             **_reach(chosen),
         )
     except WsusFixError as error:
-        print(f"wsusfix: {printable(_worded(str(error)), 1000)}", file=sys.stderr)
-        return _code_of(error)
+        return _failed(chosen, chosen.host, error)
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
     return ExitCode.WELL if found.ok else ExitCode.EXPOSED
+
+
+def _failed(chosen: argparse.Namespace, host: str, error: WsusFixError) -> ExitCode:
+    """Tell the error that keeps a machine from being asked; whoever reads JSON gets an object with it."""
+    _say(f"wsusfix: {printable(_worded(str(error)), 1000)}")
+    if chosen.json:
+        print(json.dumps({"host": host, "error": error.to_dict()}, indent=2))
+    return _code_of(error)
 
 
 # --- the lab --------------------------------------------------------------------------------------------------------

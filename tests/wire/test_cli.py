@@ -327,9 +327,10 @@ def two(lab: Lab) -> tuple[Host, Host]:
     return lab.add_server("wsus01"), lab.add_server("wsus02")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
-def test_ctrl_c_in_the_middle_of_a_host_keeps_what_was_done_to_those_before_it(
-    lab: Lab, two: tuple[Host, Host], tmp_path: Path
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals to a process")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ended_in_the_middle_of_a_host_it_keeps_what_was_done_to_it_and_to_those_before(
+    lab: Lab, two: tuple[Host, Host], tmp_path: Path, how: str
 ) -> None:
     first, second = two
     second.faults.installer_hangs()
@@ -347,7 +348,7 @@ def test_ctrl_c_in_the_middle_of_a_host_keeps_what_was_done_to_those_before_it(
         wait_until(lambda: any("installing" in job.phases for job in second.jobs), 60)
         # Written down before the next server is asked: a run that is killed has it, too.
         assert told_in(tmp_path)[address(first)]["verdict"] == "fixed"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[how])
         _, err = process.communicate(timeout=20)
     finally:
         process.kill()
@@ -359,8 +360,105 @@ def test_ctrl_c_in_the_middle_of_a_host_keeps_what_was_done_to_those_before_it(
     assert told[address(first)]["verdict"] == "fixed"
     error, events = told[address(second)]["error"], told[address(second)]["events"]
     assert isinstance(error, dict)
-    assert "interrupted" in error["message"]
+    assert error["message"].startswith("interrupted; the job on the server goes on")
     assert '"phase": "job"' in json.dumps(events)
+    assert planned(told[address(second)]) == ["InstallUpdate"]
+    assert second.shells == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_second_signal_to_end_does_not_keep_the_farewell_from_being_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A terminal that closes tells it twice.
+    said = []
+
+    def end_twice() -> None:
+        with cli._ended_like_by_hand():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGHUP)
+                said.append("farewell")
+
+    with pytest.raises(KeyboardInterrupt):
+        end_twice()
+    assert said == ["farewell"]
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    # One that comes when it ought to be over ends that, too.
+    monkeypatch.setattr(cli, "_FAREWELL", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        end_twice()
+    assert said == ["farewell"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal to a process")
+def test_a_signal_that_is_ignored_stays_so(lab: Lab, two: tuple[Host, Host], tmp_path: Path) -> None:
+    two[0].faults.at_phase(lambda: process.send_signal(signal.SIGHUP), phase="installing")
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    line, environment = as_program(two[0], "remediate", address(two[0]), "--package", str(package), "--yes")
+    process = subprocess.Popen(
+        ["nohup", *line, "--report", str(tmp_path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+    assert told_in(tmp_path)[address(two[0])]["verdict"] == "fixed"
+
+
+def planned(told: dict[str, object]) -> list[str]:
+    """Return the steps of the plan that a report tells of a host."""
+    plan = told["plan"]
+    assert isinstance(plan, dict)
+    return [step["name"] for step in plan["steps"]]
+
+
+def test_an_error_in_the_middle_of_a_change_keeps_the_plan_and_what_it_was_made_of(
+    lab: Lab, two: tuple[Host, Host], as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first, second = two
+    first.install_seconds = 3600
+    package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
+    command = ["remediate", address(second), *as_admin(first), "--package", str(package), "--yes", "--timeout", "4"]
+    assert main([*command, "--json", "--report", str(tmp_path)]) == 5
+    told = told_in(tmp_path)
+    assert list(told.values()) == json.loads(capsys.readouterr().out)["hosts"]
+    error = told[address(first)]["error"]
+    assert isinstance(error, dict)
+    assert error["type"] == "DeadlineError"
+    assert planned(told[address(first)]) == ["InstallUpdate"]
+    assert "diagnosis" in told[address(first)]
+    # Of one server nothing is said of another.
+    assert told[address(second)]["verdict"] == "fixed"
+    assert "CANNOT BE UNDONE" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["canary", "--server", "wsus01"], ["survey", "127.0.0.2", "--server"]], ids=["canary", "survey"]
+)
+def test_what_cannot_be_asked_is_an_object_too(
+    two: tuple[Host, Host], as_admin: AsAdmin, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    reach = as_admin(two[0])
+    assert main([*arguments, "127.0.0.99", *reach[1:], "--json"]) == 6
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert told["host"] == "127.0.0.99"
+    assert told["error"]["type"] == "RefusedError"
+    assert "nothing listens there" in shown.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_broken_stream_does_not_end_a_survey(lab: Lab, two: tuple[Host, Host]) -> None:
+    clients = [lab.add_client(name, server=two[0]) for name in ("pc01", "pc02")]
+    named = [str(client.connection["host"]) for client in clients]
+    done = by_shell(as_program(two[0], "survey", *named, "--json"), "2> /dev/full")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["hit"] == named
 
 
 def test_an_error_that_nobody_has_thought_of_keeps_what_was_done_to_the_hosts_before_it(
