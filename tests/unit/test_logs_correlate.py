@@ -96,6 +96,21 @@ def test_a_zone_that_the_log_does_not_say_is_told_from_a_pair(offset: timedelta,
     assert pair.skew_seconds == pytest.approx(skew.total_seconds())
 
 
+def test_a_time_between_pairs_of_two_seasons_is_left_open() -> None:
+    day = timedelta(days=1)
+    summer, winter = timedelta(hours=-7), timedelta(hours=-8)
+    pairs: list[Finding] = [
+        *(client(1, time=local(summer)), server(1)),
+        *(client(2, time=local(winter) + 200 * day), server(2, time=START + 200 * day)),
+    ]
+    for days, offset in ((-1, summer), (100, None), (201, winter)):
+        alone = client(3, time=local(offset or summer) + days * day)
+        picture = correlate([*pairs, alone])
+        assert (picture.calls, picture.unplaced) == (3, int(offset is None))
+        assert START + days * day in (picture.since, picture.until, START + 100 * day)
+        assert picture.none_since(START + 300 * day) is (None if offset is None else True)
+
+
 @pytest.mark.parametrize("days", [-3, 1, 300])
 def test_clocks_days_apart_tell_no_zone_and_no_skew(days: int) -> None:
     (pair,) = correlate([client(time=local(timedelta(days=days))), server()]).pairs

@@ -223,25 +223,36 @@ def _pair(call_id: str, client: ClientFinding, server: ServerFinding) -> Pair:
 # --- counts ---------------------------------------------------------------------------------------------------------
 
 
-def _offsets(pairs: tuple[Pair, ...]) -> dict[str, timedelta]:
-    """Return the zone of each client's log, as far as a pair tells it."""
-    known = {}
+_Offsets = dict[str, list[tuple[datetime, timedelta]]]
+
+
+def _offsets(pairs: tuple[Pair, ...]) -> _Offsets:
+    """Return the zone of each client's log, as far as pairs tell it: at which of its times, and which."""
+    known: _Offsets = {}
     for pair in pairs:
-        if pair.utc_offset_seconds is not None:
-            known[log_of(pair.client.file)] = timedelta(seconds=pair.utc_offset_seconds)
+        if pair.utc_offset_seconds is not None and pair.client.time is not None:
+            told = pair.client.time.replace(tzinfo=None), timedelta(seconds=pair.utc_offset_seconds)
+            known.setdefault(log_of(pair.client.file), []).append(told)
+    for each in known.values():
+        each.sort()
     return known
 
 
-def _times(
-    proven: list[ClientFinding | ServerFinding], offsets: dict[str, timedelta]
-) -> dict[tuple[object, ...], datetime | None]:
+def _offset_at(time: datetime, known: list[tuple[datetime, timedelta]]) -> timedelta | None:
+    """Return the zone by the pairs before and behind *time*; ``None`` where they differ, as across summer time."""
+    place = bisect.bisect(known, (time, timedelta.min))
+    zones = {offset for _, offset in known[max(0, place - 1) : place + 1]}
+    return zones.pop() if len(zones) == 1 else None
+
+
+def _times(proven: list[ClientFinding | ServerFinding], offsets: _Offsets) -> dict[tuple[object, ...], datetime | None]:
     """Return each proven call with its time in UTC; the server's time counts where both are known."""
     times: dict[tuple[object, ...], datetime | None] = {}
     for found in proven:
         call = (found.call_id,) if found.call_id is not None else (found.file, found.line)
         time = found.time
         if time is not None and time.tzinfo is None:
-            offset = offsets.get(log_of(found.file))
+            offset = _offset_at(time, offsets.get(log_of(found.file), []))
             time = None if offset is None else time.replace(tzinfo=timezone(offset))
         if time is not None and (times.get(call) is None or isinstance(found, ServerFinding)):
             times[call] = time.astimezone(timezone.utc)
