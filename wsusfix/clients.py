@@ -323,8 +323,7 @@ class _Watch:
             return told(state=CanaryState.UNKNOWN, missing=(why,))
         if detection.served:
             return told(state=CanaryState.SERVED, missing=())
-        again = self._client.client_log()
-        if detection.time is not None and again.none_since(detection.time) is False:
+        if _failed_since(detection, self._client.client_log()):
             return told(state=CanaryState.HIT, missing=())
         return told(
             state=CanaryState.UNKNOWN,
@@ -368,7 +367,8 @@ class _Watch:
                     continue
                 if earlier is not None and began <= earlier:
                     continue
-                if detection.served and not _asked(detection, self._names):
+                # A search that asked another server says nothing of this one, however it went.
+                if detection.server_url is not None and not _asked(detection, self._names):
                     why = f"it asked {printable(detection.server_url or '', 200)}"
                     continue
                 return detection, ""
@@ -378,6 +378,18 @@ class _Watch:
             self._tell(Note(self._client.host, "canary", "its log does not tell of a search yet; looking again"))
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+
+def _failed_since(detection: Detection, log: MachineLogs) -> bool:
+    """Return whether a call failed by the fault since *detection* began.
+
+    Both times are of one log, and compared as they stand there: its header may give the zone of another season.
+    """
+    began = detection.time
+    return began is not None and any(
+        found.conclusive and found.time is not None and found.time.replace(tzinfo=None) >= began.replace(tzinfo=None)
+        for found in log.findings
+    )
 
 
 def _asked(detection: Detection, names: tuple[str, ...]) -> bool:

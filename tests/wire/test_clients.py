@@ -245,6 +245,30 @@ def test_a_client_whose_agent_asks_another_server_than_its_policy_says_proves_no
     assert "it asked http://wsus02/" in found.why
 
 
+def test_a_client_that_fails_at_another_server_says_nothing_against_this_one(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    client = lab.add_client("pc01", server=lab.add_server("wsus02", wsus="3.0 SP1"))
+    client.machine.registry.set(advisory.CLIENT_POLICY_KEY, **{advisory.CLIENT_SERVER_VALUE: "http://wsus01"})
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "it asked http://wsus02/" in found.why
+    with wsusfix.connect(**host.connection) as server:
+        assert server.verify(canary=found).ok
+
+
+@pytest.mark.parametrize(("header", "now"), [(-420, -480), (-480, -420)])
+def test_a_client_whose_log_has_the_zone_of_another_season_is_followed_all_the_same(
+    lab: Lab, header: int, now: int
+) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    client = lab.add_client("pc01", server=host, utc_offset=header)
+    client.machine.utc_offset = now
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.HIT
+    host.wsus.install_update()
+    client.faults.clock_jumps(seconds=5)
+    assert canary(client, "wsus01").state is wsusfix.CanaryState.SERVED
+
+
 def test_a_client_without_an_update_agent_is_not_asked(lab: Lab) -> None:
     client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1 KB954960"))
     del client.services[advisory.CLIENT_SERVICE]

@@ -302,8 +302,10 @@ def parse_detections(host: str, answer: Mapping[str, Scalar]) -> tuple[tuple[Det
     groups = _joined_pieces(pieces[2:] if dropped else pieces)
     searches = Detections(_shared(host, path))
     for group in groups:
-        given = offset_of_header((group.header or header).encode("latin-1", "replace"))
-        searches.take(*group.whole_lines(), zone if given is None else given)
+        given = zone
+        if given is None:
+            given = offset_of_header((group.header or header).encode("latin-1", "replace"))
+        searches.take(*group.whole_lines(), given)
     return searches.close(), _PROBLEMS.get(trouble, trouble)
 
 
