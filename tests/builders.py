@@ -192,6 +192,7 @@ def no_logs() -> dict[str, Scalar]:
         "script": "search_logs",
         "clock": "2008-09-02T10:00:00Z",
         "utc_offset": 0,
+        "named": TARGET + "LogFiles\\SoftwareDistribution.log",
         "places": TARGET + "LogFiles\\SoftwareDistribution.log",
         "denied": "",
         "files": 0,

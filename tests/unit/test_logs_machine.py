@@ -51,13 +51,19 @@ def file(
 
 
 def answer(
-    *files: dict[str, str], places: str = PATH, denied: str = "", left_out: int = 0, utc_offset: int = 0
+    *files: dict[str, str],
+    named: str = "",
+    places: str = PATH,
+    denied: str = "",
+    left_out: int = 0,
+    utc_offset: int = 0,
 ) -> dict[str, Any]:
     """Return an answer of the script, as its contract lets it through."""
     told: dict[str, Any] = {
         "script": "search_logs",
         "clock": f"{CLOCK:%Y-%m-%dT%H:%M:%SZ}",
         "utc_offset": utc_offset,
+        "named": named,
         "places": places,
         "denied": denied,
         "files": len(files),
@@ -163,6 +169,14 @@ def test_what_was_not_read_is_told_and_leaves_the_symptom_unknown(changed: dict[
         (server(file(), denied="C:\\logs\\wsus.txt: Tilgang til banen ble avsl\u00e5tt."), "avsl\u00e5tt"),
         (server(), "no log was found"),
         (server(file(), left_out=3), "3 older files"),
+        (
+            server(file(), named="D:\\WSUS logs\\w.log"),
+            "there is no log at D:\\WSUS logs\\w.log, where the registry says",
+        ),
+        (
+            server(file(PATH, group(900, "\x01\x02\x03" * 90 + "InternalServerError"))),
+            "what stands around line 1 is no text",
+        ),
         (not_read("wsus01", FileKind.SERVER, "script failed"), "script failed"),
         (server(file(length=0, edges="\n")), "say nothing yet"),
         (server(file(PATH, group(0, failed(call(1).without("exception", "insert", "sync"))))), "inconclusive"),
@@ -173,6 +187,17 @@ def test_without_the_whole_of_the_logs_it_is_never_no(logs: MachineLogs, said: s
     assert diagnosis.observed is Observed.UNKNOWN
     assert said in diagnosis.observed_why
     assert logs.none_since(START) is None
+
+
+def test_the_log_that_the_registry_names_is_told_apart_by_its_place_alone() -> None:
+    assert server(file(), named=PATH.upper()).complete
+    assert server(file(f"{PATH}.old"), named=PATH).unread == (
+        f"there is no log at {PATH}, where the registry says that it is",
+    )
+    assert server(file(), named="D:\\w.log", denied="D:\\w.log: Access is denied.").unread == (
+        "D:\\w.log: Access is denied.",
+    )
+    assert server(named=PATH).unread == (f"no log was found: {PATH}",)
 
 
 def test_the_log_of_a_later_agent_says_nothing() -> None:
@@ -269,7 +294,11 @@ def test_the_pattern_finds_both_spellings_every_width_and_the_header() -> None:
             found = pattern.search(header)
             assert found is not None
             assert found["header"] is not None
-            assert "tz: -0600" in found.group().replace("\0", "")
+            assert "tz: -0600" in found["header"].replace("\0", "")
+            # What is sought may stand right behind it, on the same line.
+            found = pattern.search(header + there, found.end())
+            assert found is not None
+            assert found["header"] is None
         assert pattern.search("HashtableXInsert 0x8024400D InternalServer") is None
 
 

@@ -107,6 +107,43 @@ def test_the_registry_may_name_the_folder_alone_or_a_log_of_another_name(lab: La
     assert logs_of(host).proven
 
 
+@pytest.mark.parametrize("named", ["C:\\logs\\wsus.log", "D:\\gone\\"])
+def test_a_log_that_the_registry_names_in_vain_leaves_it_unknown_whatever_lies_elsewhere(lab: Lab, named: str) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    host.files.replace(host.wsus.log_path, HEALTHY)
+    assert diagnosis_of(host).observed is wsusfix.Observed.NO
+    host.machine.registry.set(SETUP_KEY, LogFilePath=named)
+    diagnosis = diagnosis_of(host)
+    assert diagnosis.observed is wsusfix.Observed.UNKNOWN
+    assert f"there is no log at {named.rstrip(chr(92))}, where the registry says" in diagnosis.observed_why
+
+
+def test_what_is_no_text_around_a_hit_leaves_it_unknown(lab: Lab) -> None:
+    host = lab.add_server("wsus01", wsus="3.0 SP1")
+    rubbish = bytes(range(1, 9)) * 1500
+    host.files.replace(
+        host.wsus.log_path, HEALTHY + rubbish + b"System.Collections.Hashtable.Insert(" + rubbish + HEALTHY
+    )
+    diagnosis = diagnosis_of(host)
+    assert diagnosis.observed is wsusfix.Observed.UNKNOWN
+    assert "is no text" in diagnosis.observed_why
+
+
+def test_what_is_sought_on_the_line_of_a_header_is_found(lab: Lab) -> None:
+    # A crash cuts a line, and what is written next goes on behind it.
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1"))
+    assert client.agent is not None
+    data = client.files.read(client.agent.path) or b""
+    header = b"2008-06-16\t07:00:00:000\t 788\tee4\tMisc\t===  Logging initialized (build: 7.1, tz: +0000)"
+    error = b"WARNING: SyncUpdates failure, error = 0x8024400E, soap client error = 7, soap error code = 400"
+    client.files.replace(client.agent.path, header + b"\0" * 40 + error)
+    with wsusfix.connect(**client.connection) as there:
+        found = there.client_log()
+        assert [each.conclusive for each in found.findings] == [False]
+        client.files.replace(client.agent.path, data.replace(b"\r\n", b"\r"))
+        assert there.client_log().correlation.calls == 2
+
+
 def test_a_log_that_was_rolled_over_is_read_with_what_it_was_rolled_over_into(lab: Lab) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
     client = lab.add_client("pc01", server=host)

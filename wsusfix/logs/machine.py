@@ -139,7 +139,8 @@ def _pattern(sought: tuple[tuple[str, ...], ...]) -> str:
     and a zero that a crash left in a line says nothing of the rest.
     """
     parts = [_NUL.join(characters) for characters in sought]
-    return "|".join([*parts, f"(?<header>{_NUL.join(_HEADER)})[^\\n]{{0,200}}"])
+    # What follows a header is looked at only: something that is sought may stand there.
+    return "|".join([*parts, f"{_NUL.join(_HEADER)}(?=(?<header>[^\\n]{{0,200}}))"])
 
 
 @dataclass(frozen=True, repr=False)
@@ -270,6 +271,11 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
     whole = tuple(joined(found))
     places = [place for place in str(answer["places"]).split("\n") if place]
     unread += [printable(place, 300) for place in str(answer["denied"]).split("\n") if place]
+    named = str(answer["named"])
+    elsewhere = all(file.path.lower() != _shared(host, named).lower() for file in files)
+    if files and named and elsewhere and not any(each.startswith(f"{named}: ") for each in unread):
+        # What lies in the usual places may be what was left there when the log was moved.
+        unread.append(f"there is no log at {printable(named, 260)}, where the registry says that it is")
     if not files:
         unread.append("no log was found: " + printable(", ".join(places), 400))
     left_out = _number(host, "left_out", str(answer["left_out"]), 10_000)
@@ -326,10 +332,16 @@ def _file(
     name = _shared(host, path)
     zone = offset if side is FileKind.CLIENT else None
     findings: list[Finding] = []
+    refused: list[str] = []
     for group in _joined_pieces(_pieces(host, number, str(answer.get(f"groups_{number}", "")))):
         given = offset_of_header(group.header.encode("latin-1", "replace"))
         log = scan(io.BytesIO(group.data), name=name, utc_offset=zone if given is None else given)
-        own = [each for each in log if not isinstance(each, LogProblem)]
+        own: list[ClientFinding | ServerFinding] = []
+        for each in log:
+            if isinstance(each, LogProblem):
+                refused.append(f"what stands around line {group.line} {each.problem}")
+            else:
+                own.append(each)
         if own and _is_bare_fault(own[0]) and group.start > start and _begins_in_stack(bytes(group.data)):
             # The stack that it follows is of another cause: of ours the first frame is sought, and was brought back.
             del own[0]
@@ -343,7 +355,7 @@ def _file(
     for _ in edges:
         pass  # only how the file looks is asked: what its edges show is in the groups, too
     kind, problem = edges.file.kind, edges.file.problem
-    missing: list[str] = []
+    missing = refused
     if trouble:
         missing.append(_PROBLEMS.get(trouble, trouble))
         kind = kind if length and kind is not FileKind.EMPTY else FileKind.UNREADABLE

@@ -742,7 +742,7 @@ SEARCH_LOGS: Final = Contract(
         "default_target": str,  # folder below Program Files, for a key without the latter
         "folders": list,  # below where WSUS is
         "name": str,  # of the log
-        "pattern": str,  # what is sought, in one byte a character or two; its group "header" is told with what follows
+        "pattern": str,  # what is sought, in one byte a character or two; its group "header" is told
         "before": int,  # characters in front of a hit that belong to it
         "after": int,  # and behind it
         "block": int,  # bytes read at once
@@ -756,6 +756,7 @@ SEARCH_LOGS: Final = Contract(
     answer={
         "clock": TEXT,
         "utc_offset": NUMBER,  # minutes, of the machine, now
+        "named": TEXT,  # where the registry says that the log is, "" where it says nothing
         "places": LONG,  # where the log was looked for, one a line
         "denied": LONG,  # those that cannot be looked at, one a line, each with ": " and why
         "files": NUMBER,

@@ -5,8 +5,24 @@ param($Parameters)
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 
-function Get-Places {
+function Get-NamedPlace {
     param($Parameters)
+    # Where the registry says that the log is, '' where it says nothing.  What is named may be the file, or its folder.
+    if ($Parameters.key -eq '') {
+        return ''
+    }
+    $named = ([string] (Get-RegistryValue $Parameters.key $Parameters.path_value)).TrimEnd('\')
+    if (Test-Folder $named) {
+        return $named + '\' + $Parameters.name
+    }
+    if ($named.Contains('\')) {
+        return $named
+    }
+    return ''
+}
+
+function Get-Places {
+    param($Parameters, [string] $Named)
     # Where the log may be; without a key, in Windows' own folder.
     if ($Parameters.key -eq '') {
         (Get-WindowsDirectory) + '\' + $Parameters.name
@@ -16,13 +32,8 @@ function Get-Places {
     if ($target -eq '') {
         $target = (Get-ProgramFilesDirectory) + '\' + $Parameters.default_target
     }
-    # What is named may be the file, or its folder.
-    $named = ([string] (Get-RegistryValue $Parameters.key $Parameters.path_value)).TrimEnd('\')
-    if (Test-Folder $named) {
-        $named + '\' + $Parameters.name
-    }
-    elseif ($named.Contains('\')) {
-        $named
+    if ($Named -ne '') {
+        $Named
     }
     foreach ($folder in @($Parameters.folders)) {
         $target.TrimEnd('\') + '\' + $folder + '\' + $Parameters.name
@@ -102,7 +113,7 @@ function Search-Text {
         }
         # A header counts from where it stands on, inside a group as well.
         if ($match.Groups['header'].Success) {
-            $Log.header = $match.Value.Replace("`0", '').Trim()
+            $Log.header = $match.Groups['header'].Value.Replace("`0", '').Trim()
             continue
         }
         # Well inside the last group there is nothing to add; of what begins near its end the rest lies behind it.
@@ -176,7 +187,8 @@ $places = @()
 $denied = @()
 $paths = @()
 $older = @()
-foreach ($place in @(Get-Places $Parameters)) {
+$answer.named = [string] (Get-NamedPlace $Parameters)
+foreach ($place in @(Get-Places $Parameters $answer.named)) {
     if ($places -contains $place) {
         continue
     }

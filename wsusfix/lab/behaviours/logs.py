@@ -47,7 +47,8 @@ def search_logs(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     denied: list[str] = []
     paths: list[str] = []
     older: list[str] = []
-    for place in _places(windows, parameters):
+    named = _named_place(windows, parameters)
+    for place in _places(windows, parameters, named):
         if place.lower() in map(str.lower, places):
             continue
         places.append(place)
@@ -77,6 +78,7 @@ def search_logs(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     answer: Answer = {
         "clock": began,
         "utc_offset": windows.get_utc_offset(),
+        "named": named,
         "places": "\n".join(places),
         "denied": "\n".join(denied),
         "files": len(files),
@@ -90,17 +92,24 @@ def search_logs(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     return answer
 
 
-def _places(windows: SimulatedWindows, parameters: Parameters) -> Iterator[str]:
+def _named_place(windows: SimulatedWindows, parameters: Parameters) -> str:
+    """Where the registry says that the log is; what is named may be the file, or its folder."""
+    if not parameters["key"]:
+        return ""
+    named = (windows.get_registry_value(parameters["key"], parameters["path_value"]) or "").rstrip("\\")
+    if windows.test_folder(named):
+        return f"{named}\\{parameters['name']}"
+    return named if "\\" in named else ""
+
+
+def _places(windows: SimulatedWindows, parameters: Parameters, named: str) -> Iterator[str]:
     name = parameters["name"]
     if not parameters["key"]:
         yield f"{windows.get_windows_directory()}\\{name}"
         return
     target = windows.get_registry_value(parameters["key"], parameters["target_value"])
     target = target or f"{windows.get_program_files_directory()}\\{parameters['default_target']}"
-    named = (windows.get_registry_value(parameters["key"], parameters["path_value"]) or "").rstrip("\\")
-    if windows.test_folder(named):
-        yield f"{named}\\{name}"
-    elif "\\" in named:
+    if named:
         yield named
     for folder in parameters["folders"]:
         yield target.rstrip("\\") + f"\\{folder}\\{name}"
@@ -137,7 +146,7 @@ def _search_text(log: _Log, text: str, parameters: Parameters, limit: int) -> No
         if log.base + hit < log.sought:
             continue
         if match["header"] is not None:
-            log.header = match.group().replace("\0", "").strip()
+            log.header = match["header"].replace("\0", "").strip()
             continue
         if log.base + hit + parameters["before"] < log.told:
             continue
