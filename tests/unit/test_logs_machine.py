@@ -137,6 +137,31 @@ def test_a_client_s_zone_is_its_header_s_or_else_the_machine_s(header: str, mach
     assert logs.complete
 
 
+@pytest.mark.parametrize("season", [-60, 0, 60])
+def test_a_client_whose_log_has_the_zone_of_another_season_does_not_say_none_since_too_soon(season: int) -> None:
+    # The agent started in one season and goes on in the other: what it says is an hour off, by its header.
+    now = timedelta(hours=-7)
+    header = f"Logging initialized (build: 7.1, tz: -0{7 - season // 60}00)"
+    end = "\r\n".join(client_call(call(2, time=CLOCK), now)[:1]) + "\r\n"
+    lines = "\r\n".join(client_call(call(1), now)) + "\r\n"
+    told = file("C:\\WINDOWS\\WindowsUpdate.log", group(90, lines, 3, header), header=header, edges=lines + end)
+    logs = parse("pc01", FileKind.CLIENT, answer(told, utc_offset=-420))
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    assert logs.zone_doubt_seconds == abs(season) * 60
+    # Whatever is said without a doubt is true by the machine's own clock.
+    for moment in (START + each * 10 * minute for each in range(-14, 15)):
+        assert logs.none_since(moment) in (None, moment > START), moment
+    assert logs.none_since(START - 3 * hour) is False
+    assert logs.none_since(START + 3 * hour) is True
+    assert logs.none_since(CLOCK + minute) is None
+    until = logs.correlation.until
+    assert until is not None
+    assert logs.none_since(until) is (None if season else False)
+    about = "a call failed about then, and its times may be off by 60 min"
+    assert (about in logs.since_text(until)) is bool(season)
+    assert "does not reach so far" in logs.since_text(CLOCK + minute)
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

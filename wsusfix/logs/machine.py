@@ -155,6 +155,8 @@ class MachineLogs(Presentable):
         correlation: what they say together.
         clock: the machine's own time when it was asked; ``None`` when nothing was answered.
         unread: why something may have been missed, in words; nothing when all was read.
+        zone_doubt_seconds: how far a client's zone of now is from the one in its log: summer time may have begun or
+            ended since its agent started, so that times may be off by so much.
     """
 
     host: str
@@ -164,6 +166,7 @@ class MachineLogs(Presentable):
     correlation: Correlation
     clock: datetime | None
     unread: tuple[str, ...]
+    zone_doubt_seconds: int = 0
 
     @property
     def complete(self) -> bool:
@@ -189,16 +192,23 @@ class MachineLogs(Presentable):
         """Return whether no call failed at or after *moment*, by the machine's clock.
 
         ``False`` when one did; ``None`` when the logs do not prove it: not all was read, a call has no known time, or
-        they do not reach to *moment*.
+        none that is known well enough, or they do not reach to *moment*.
 
         Raises:
             UsageError: *moment* has no zone.
         """
         none = self.correlation.none_since(moment)
+        until = self.correlation.until
+        if until is not None and until - self._doubt < moment <= until + self._doubt:
+            return None
         if not none:
             return none
-        reaches = self.ends is not None and self.ends >= moment
+        reaches = self.ends is not None and self.ends - self._doubt >= moment
         return True if reaches and self.complete and not self.correlation.inconclusive else None
+
+    @property
+    def _doubt(self) -> timedelta:
+        return timedelta(seconds=self.zone_doubt_seconds)
 
     def since_text(self, moment: datetime) -> str:
         """Return in words what :meth:`none_since` says, and why it does not say more."""
@@ -212,13 +222,22 @@ class MachineLogs(Presentable):
             why = self.unread[0]
         elif not self.files:
             why = "there is no log"
-        elif self.ends is None or self.ends < moment:
+        elif self.ends is None or self.ends - self._doubt < moment:
             why = "the log does not reach so far" if self.ends else "the log's times are not known"
+            why += self._doubt_text
+        elif self._doubt_text and not self.correlation.unplaced and not self.correlation.inconclusive:
+            why = "a call failed about then" + self._doubt_text
         elif self.correlation.unplaced:
             why = f"the time of {self.correlation.unplaced} calls is not known"
         else:
             why = f"{self.correlation.inconclusive} findings are inconclusive"
         return f"unknown since {told}: {why}"
+
+    @property
+    def _doubt_text(self) -> str:
+        if not self.zone_doubt_seconds:
+            return ""
+        return f", and its times may be off by {self.zone_doubt_seconds // 60} min: its zone is not the one of now"
 
     def _extra(self) -> Mapping[str, object]:
         return {"complete": self.complete, "proven": self.proven, "begins": self.begins, "ends": self.ends}
@@ -289,7 +308,14 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
         correlation=correlate(whole),
         clock=_clock(host, str(answer["clock"])),
         unread=tuple(unread),
+        zone_doubt_seconds=_zone_doubt(host, answer, offset) if files and side is FileKind.CLIENT else 0,
     )
+
+
+def _zone_doubt(host: str, answer: Mapping[str, Scalar], offset: timedelta | None) -> int:
+    """Return how far the zone of now is from that of the last header in the log that is being written, in seconds."""
+    given = offset_of_header(_about(host, 0, answer)[2].encode("latin-1", "replace"))
+    return 0 if given is None or offset is None else abs(round((given - offset).total_seconds()))
 
 
 def parse_detections(host: str, answer: Mapping[str, Scalar]) -> tuple[tuple[Detection, ...], str]:
