@@ -310,7 +310,8 @@ class _Watch:
         missing = self._missing(settings, before)
         if missing:
             return told(state=CanaryState.UNKNOWN, missing=missing)
-        earlier = max((each.time for each in self._client.detections()[0] if each.time), default=None)
+        known = [each.time for each in self._client.detections()[0] if each.time]
+        earlier = max((time for time in known if time.tzinfo), default=None)
         job = self._client.detect_now(on_event=self._tell)
         begun = next((step.time for step in job.steps), "")
         if job.status is not JobStatus.FINISHED or job.reason is not JobReason.DONE or not begun:

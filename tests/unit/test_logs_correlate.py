@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.log_generator import START, call
+from tests.log_generator import START, call, client_call, client_header, server_call
 from wsusfix.errors import UsageError
-from wsusfix.logs import ClientFinding, Correlation, Finding, LogProblem, ServerFinding, correlate
+from wsusfix.logs import ClientFinding, Correlation, Finding, LogProblem, ServerFinding, correlate, scan
 from wsusfix.logs.rollover import log_of
 
 FRAMES = ("System.Collections.Hashtable.Insert", "X.ClientImplementation.GetSyncInfo")
@@ -109,6 +111,16 @@ def test_a_time_between_pairs_of_two_seasons_is_left_open() -> None:
         assert (picture.calls, picture.unplaced) == (3, int(offset is None))
         assert START + days * day in (picture.since, picture.until, START + 100 * day)
         assert picture.none_since(START + 300 * day) is (None if offset is None else True)
+
+
+@pytest.mark.parametrize("day", ["9999-12-31 23:59:59", "0001-01-01 00:00:00"])
+@pytest.mark.parametrize("offset", [-7, 0, 7])
+def test_a_day_at_the_end_of_the_calendar_is_damage_and_ends_nothing(day: str, offset: int) -> None:
+    zone = timedelta(hours=offset)
+    lines = [client_header(zone), *client_call(call(1), zone), *server_call(call(1))]
+    text = "\n".join(re.sub(r"^\S+\s\d\d:\d\d:\d\d", day, line) for line in lines)
+    picture = correlate(scan(io.StringIO(text), utc_offset=zone))
+    assert (picture.calls, picture.clients, picture.unplaced, picture.since) == (1, 1, 1, None)
 
 
 @pytest.mark.parametrize("days", [-3, 1, 300])

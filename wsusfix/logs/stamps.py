@@ -48,6 +48,8 @@ SERVER_LINE: Final = re.compile(
 STAMPED_LINE: Final = re.compile(_FRONT + _DATE + rb"[ \tT]+" + _TIME + rb"(?=\D)")
 
 _MOMENT: Final = re.compile(rb"(\d{4}).(\d\d).(\d\d) (\d\d):(\d\d):(\d\d)(?:[:.,](\d{1,7}))?")
+#: Windows' own calendar begins in 1601. A day at either end of Python's is none in another zone; that is damage, too.
+_YEARS: Final = range(1601, 9999)
 _ZONE: Final = re.compile(rb"\btz:\s*([+-])(\d\d):?(\d\d)")
 #: What an offset from UTC can be; anything else in a header is damage.
 _LARGEST_OFFSET: Final = timedelta(hours=14)
@@ -64,6 +66,8 @@ def moment(date: bytes | None, time: bytes | None) -> datetime | None:
     if found is None:
         return None
     year, month, day, hour, minute, second, fraction = found.groups()
+    if int(year) not in _YEARS:
+        return None
     microsecond = int(fraction.ljust(6, b"0")[:6]) if fraction else 0
     try:
         return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), microsecond)
