@@ -124,11 +124,12 @@ def test_a_search_that_was_answered_is_served_by_the_server_it_asked() -> None:
         [BEGIN, *SYNC, END],  # nothing says that it came through
         [BEGIN, FOUND, END],  # no server was asked
         [BEGIN, SYNC[0], FOUND, END],
+        [BEGIN, SYNC[1], SYNC[0], FOUND, END],  # the server of something else
         [BEGIN, FOUND, *SYNC, END],  # what was found before it asked is not from there
         [BEGIN, *SYNC, FOUND.replace("b54", "b55"), END],  # of another thread
         [BEGIN, *SYNC, FOUND, END.replace("912", "913")],
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_search_that_does_not_show_all_of_it_is_not_served(lines: list[str]) -> None:
     assert not any(found.served for found in found_in(*lines))

@@ -13,7 +13,7 @@ import pytest
 import wsusfix
 from wsusfix import advisory
 from wsusfix.cli import main
-from wsusfix.lab import Host, Lab
+from wsusfix.lab import Host, Lab, update_logs
 from wsusfix.scripts.contracts import STAGING_NAME
 
 QUICK = wsusfix.Timeouts(detection=0.2)
@@ -310,6 +310,41 @@ def test_a_search_that_fails_for_another_reason_proves_nothing(lab: Lab) -> None
     found = canary(client, "wsus01")
     assert found.state is wsusfix.CanaryState.UNKNOWN
     assert "0x8024402C, which does not show the fault" in found.why
+
+
+def test_an_old_symptom_is_not_held_against_a_server_that_is_not_reached_now(lab: Lab) -> None:
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1"))
+    assert client.agent is not None
+    client.agent._reach = lambda: None
+    client.faults.clock_jumps(seconds=5)
+    found = canary(client, "wsus01")
+    assert found.failed_before
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "0x8024402C, which does not show the fault" in found.why
+
+
+def test_the_error_of_the_symptom_without_the_rest_of_it_is_unknown(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1"))
+    client.faults.clock_jumps(seconds=5)
+    line = f"WARNING: SyncUpdates failure, error = {advisory.CLIENT_ERROR}, soap client error = 7"
+    monkeypatch.setattr(update_logs, "_failure", lambda call_id: [line])
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert f"{advisory.CLIENT_ERROR}, which does not show the fault" in found.why
+
+
+def test_a_search_that_began_before_the_client_was_asked_proves_nothing_whenever_it_is_told(lab: Lab) -> None:
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1 KB954960"))
+    agent = client.agent
+    assert agent is not None
+    client.files.replace(agent.path, b"")
+    before, detect = datetime.now(timezone.utc) - timedelta(minutes=10), agent.detect
+    agent.detect = lambda time=None: detect(before)  # type: ignore[method-assign]
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "no search that ended" in found.why
+    agent.detect = detect  # type: ignore[method-assign]
+    assert canary(client, "wsus01").ok
 
 
 def test_a_client_whose_agent_cannot_be_started_is_unknown(lab: Lab) -> None:
