@@ -153,6 +153,22 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("search_logs", "a registry that names a file, a folder, and what is not there")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 SP1")
+    folder, _, name = host.wsus.log_path.rpartition("\\")
+    for named, place in (
+        (host.wsus.log_path, host.wsus.log_path),
+        (f"{folder}\\", f"{folder}\\{name}"),
+        ("E:\\gone\\", "E:\\gone"),
+        ("wsus.log", ""),
+    ):
+        host.machine.registry.set(advisory.SETUP_KEY, LogFilePath=named)
+        answer = both(stage, host, server_search(60))
+        assert (answer["named"], answer["files"]) == (place, 1)
+    return answer
+
+
 @case("search_logs", "no log, and a registry that names none")
 def _(stage: Stage) -> dict[str, Any]:
     host = stage.server(wsus="3.0 SP1", log_folder=None)
