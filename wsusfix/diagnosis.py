@@ -322,6 +322,8 @@ def _workaround(facts: HostFacts) -> tuple[bool | None, str]:
     if approvals.trouble:
         return None, f"WSUS could not be asked: {approvals.trouble}"
     marker = approvals.marker
+    if marker is not None and approvals.reset is ResetState.NONE:
+        return None, f"the marker is of {marker.time}, and a reset that was begun later did not come to its end"
     if marker is None or approvals.reset is not ResetState.MARKED:
         elsewhere = "; it would lie on the front end that it was made from" if len(approvals.front_ends) > 1 else ""
         return None, f"no marker says that the approvals were reset{elsewhere}"

@@ -279,6 +279,7 @@ def test_a_synchronisation_changes_no_basis() -> None:
         ({**WORKED_AROUND, "trouble": "no database"}, None, "could not be asked"),
         ({**WORKED_AROUND, "reset_state": "open"}, False, "cut off"),
         ({**WORKED_AROUND, "reset_state": "refused"}, None, "no marker"),
+        ({**WORKED_AROUND, "reset_state": "none"}, None, "begun later did not come to its end"),
     ],
 )
 def test_only_a_marker_for_the_revisions_of_today_proves_a_reset(

@@ -208,8 +208,17 @@ class CutOff(RuleBasedStateMachine):
         approval = Approval(broken.revisions[0], f"group-{len(self.given)}")
         broken.approvals.append(approval)
         broken.declined = False
+        broken.consistent = False
         self.given.add(approval)
         self.unproved.add(approval)
+
+    @rule(replica=_mostly)
+    def is_set_by_hand(self, replica: bool) -> None:
+        # Of a replica's record nobody can tell whether the way back or somebody's will comes first.
+        if not self.settings[0] and not self.service.replica:
+            self.settings = (replica, not self.settings[1])
+            self.service.upstream = "wsus-top"
+            self.service.replica, self.service.automatic = self.settings
 
     # --- what holds whatever happens ----------------------------------------------------------------------------------
 
@@ -239,7 +248,7 @@ class CutOff(RuleBasedStateMachine):
             assert not verify(found.facts).ok
         if found.worked_around:
             self.unproved.clear()
-            assert all(update.declined and not update.approvals for update in self.broken)
+            assert all(update.declined and not update.approvals and update.consistent for update in self.broken)
         others = [(u.id, u.declined, list(u.approvals)) for u in self.service.updates if not self.is_broken(u)]
         assert others == self.others
 
@@ -313,3 +322,39 @@ def test_no_single_error_anywhere_leaves_a_replica_autonomous_when_the_job_has_e
             pytest.fail("the job never came to its end")
     finally:
         walk.teardown()
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_no_single_error_in_a_later_reset_lets_the_marker_of_an_earlier_one_prove_it(done: bool) -> None:
+    walk = CutOff()
+    try:
+        walk.stand_up(replica=False, automatic=True, declined=False)
+        for call in range(2, 2 * _MOST_CALLS):
+            walk.run_job()
+            walk.what_is_switched_is_known_and_nothing_else_is_touched()
+            assert walk.look().worked_around is True
+            # Approved again, in the very revision that the marker names.
+            walk.comes_from_upstream(0, revision=False)
+            job = walk.run_job(call, WindowsError_, done, looks=True)
+            walk.no_approval_is_lost_without_a_saved_copy()
+            walk.what_is_switched_is_known_and_nothing_else_is_touched()
+            if not job.struck:
+                break
+        else:
+            pytest.fail("the job never came to its end")
+    finally:
+        walk.teardown()
+
+
+def test_wherever_the_reset_of_an_autonomous_server_was_cut_off_its_settings_are_left_alone() -> None:
+    for first in range(1, 20):
+        walk = CutOff()
+        try:
+            walk.stand_up(replica=False, automatic=True, declined=False)
+            walk.run_job(first)
+            walk.is_set_by_hand(replica=first % 2 == 0)
+            walk.run_job(revisions={})
+            walk.what_is_switched_is_known_and_nothing_else_is_touched()
+            assert (walk.service.replica, walk.service.automatic) == walk.settings, first
+        finally:
+            walk.teardown()

@@ -524,6 +524,48 @@ def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab, monkeyp
     assert told_of(outcome)
 
 
+def test_the_marker_of_an_earlier_reset_proves_nothing_of_one_that_broke_off(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = rtm(lab)
+    assert mend(host).ok
+    (update,) = broken(host)
+    update.approvals.append(Approval(102, "d1e8a4a4-0000-4000-8000-000000000000"))
+    update.declined = update.consistent = False
+
+    def fails(*given: Any) -> None:
+        raise WindowsError_("the database is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host.update_service, "approve", fails)
+        outcome = mend(host)
+    # Declined and without approvals, in the revision of the marker: and not reset.
+    assert (update.declined, update.approvals, update.consistent) == (True, [], False)
+    assert outcome.failed
+    assert not outcome.ok
+    with wsusfix.connect(**host.connection) as server:
+        assert server.verify().worked_around is None
+    last = mend(host)
+    assert last.ok, str(last)
+    assert update.consistent
+    assert told_of(last) == {"d1e8a4a4-0000-4000-8000-000000000000"}
+
+
+def test_what_nobody_switched_stays_as_somebody_set_it_meanwhile(lab: Lab) -> None:
+    host = rtm(lab, upstream="wsus-top")
+    host.faults.kill_job(phase="declined")
+    assert mend(host).failed
+    # Somebody makes it a replica, and ends its timetable.
+    host.update_service.replica, host.update_service.automatic = True, False
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(logs=False)
+        assert "then a replica again" in str(plan)
+        assert "timetable" not in str(plan)
+        outcome = server.apply(plan, consent=True)
+    assert outcome.ok, str(outcome)
+    assert state(host)[1:] == (True, False)
+
+
 def test_what_was_cut_off_is_put_back_even_where_nothing_else_is_to_be_done(lab: Lab) -> None:
     host = rtm(lab, wsus="3.0 SP1", **REPLICA)
     before = state(host)[1:]

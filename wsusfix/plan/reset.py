@@ -144,8 +144,9 @@ def reset(diagnosis: Diagnosis, options: Options) -> ResetApprovals | None:
 
 def _settings(approvals: Approvals) -> tuple[bool, bool]:
     """Whether it is a replica and synchronises by its timetable: after the way back, where one is open."""
-    if approvals.reset is ResetState.OPEN and approvals.saved is not None:
-        return approvals.saved.replica, approvals.saved.automatic
+    saved = approvals.saved
+    if approvals.reset is ResetState.OPEN and saved is not None and saved.replica:
+        return True, saved.automatic or approvals.automatic
     return approvals.replica, approvals.automatic
 
 

@@ -641,8 +641,15 @@ function Get-ResetState {
     if (@(Get-OpenRecords $Kept).Length -gt 0) {
         return 'open'
     }
-    if ((Get-NewestKept $Kept '.marker') -ne '') {
-        return 'marked'
+    # A marker of an earlier reset proves nothing any more, once a later one was begun.
+    $numbers = @(Get-Numbers $Kept '.record')
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        if (Test-WholeLines (Get-NumberedPath $Kept $numbers[$index] '.record')) {
+            if (Test-WholeLines (Get-NumberedPath $Kept $numbers[$index] '.marker')) {
+                return 'marked'
+            }
+            return 'none'
+        }
     }
     return 'none'
 }

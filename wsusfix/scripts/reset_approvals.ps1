@@ -55,21 +55,24 @@ function Set-WsusSetting {
 
 function Get-RestoreTrouble {
     param($Record)
-    # '' when all is as the record says; else what keeps it, or what was just saved and is to be looked at again.
+    # '' when nothing is switched any more; else what keeps it, or what was just saved and is to be looked at again.
+    # Only a replica is ever switched.  Whatever else was set since is somebody's will, and stays.
+    if ($Record.replica -cne 'true') {
+        return ''
+    }
     # First a replica again, and only then by its timetable.
     $settings = Get-WsusSettings
     foreach ($name in @('replica', 'automatic')) {
-        $wanted = $Record[$name] -ceq 'true'
-        if ($settings[$name] -ne $wanted) {
+        if ($Record[$name] -ceq 'true' -and -not $settings[$name]) {
             if ($settings.state -cne 'Ready') {
                 return ($name + ': WSUS was not ready: ' + $settings.state)
             }
             try {
                 if ($name -ceq 'replica') {
-                    Set-WsusReplica $wanted
+                    Set-WsusReplica $true
                 }
                 else {
-                    Set-WsusAutomatic $wanted
+                    Set-WsusAutomatic $true
                 }
             }
             catch {

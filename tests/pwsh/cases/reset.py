@@ -121,6 +121,18 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("approvals", "a reset that was begun after the one that is marked, and gone back")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    assert stage.reset(host)["reason"] == "done"
+    _kept(host, "00002.record", RECORD)
+    _kept(host, "00002.closed", "time=later\nend\n")
+    answer = stage.look(host)
+    assert answer["reset_state"] == "none"
+    assert answer["marker"]
+    return answer
+
+
 @case("approvals", "a record that was cut off says nothing")
 def _(stage: Stage) -> dict[str, Any]:
     host = _replica(stage)
@@ -209,6 +221,18 @@ def _(stage: Stage) -> dict[str, Any]:
     assert "approval1=as it was\napproval2=" in stage.look(host)["saved"]
     phases = "started restored_first saved suspended switched declined approved treated marked restored finished"
     return _treated(host, answer, phases)
+
+
+@case("reset_approvals", "an earlier run of an autonomous server, whose settings are others by now", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.automatic = False
+    _kept(host, "00001.record", RECORD.replace("replica=true", "replica=false"))
+    answer = stage.reset(host, revisions={})
+    assert answer["phases"] == "started restored_first finished"
+    assert (host.replica, host.update_service.automatic, host.update_service.saves) == (True, False, 0)
+    assert stage.look(host)["reset_state"] == "none"
+    return answer
 
 
 @case("reset_approvals", "only the way back", "done")

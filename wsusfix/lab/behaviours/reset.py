@@ -200,19 +200,21 @@ class _Resetting:
         return trouble
 
     def _restore_trouble(self, record: Mapping[str, str]) -> str:
-        """``""`` when all is as the record says.  First a replica again, and only then by its timetable."""
+        """``""`` when nothing is switched any more: only a replica is ever switched."""
+        if record.get("replica") != "true":
+            return ""
+        # First a replica again, and only then by its timetable.
         settings = self._windows.get_wsus_settings()
         for name in ("replica", "automatic"):
-            wanted = record.get(name) == "true"
-            if settings[name] == wanted:
+            if record.get(name) != "true" or settings[name]:
                 continue
             if settings["state"] != _READY:
                 return f"{name}: WSUS was not ready: {settings['state']}"
             try:
                 if name == "replica":
-                    self._windows.set_wsus_replica(wanted)
+                    self._windows.set_wsus_replica(True)
                 else:
-                    self._windows.set_wsus_automatic(wanted)
+                    self._windows.set_wsus_automatic(True)
             except WindowsError_ as error:
                 return f"{name}: {error.message}"
             return f"{name}: it did not stay as it was set"

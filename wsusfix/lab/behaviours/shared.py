@@ -303,7 +303,12 @@ def reset_state(windows: SimulatedWindows, kept: str) -> ResetState:
         return ResetState.REFUSED
     if open_records(windows, kept):
         return ResetState.OPEN
-    return ResetState.MARKED if newest_kept(windows, kept, ".marker") else ResetState.NONE
+    # A marker of an earlier reset proves nothing any more, once a later one was begun.
+    for number in reversed(numbers_of(windows, kept, ".record")):
+        if whole_lines(windows, numbered_path(kept, number, ".record")):
+            marked = whole_lines(windows, numbered_path(kept, number, ".marker"))
+            return ResetState.MARKED if marked else ResetState.NONE
+    return ResetState.NONE
 
 
 def add_kept(windows: SimulatedWindows, kept: str, number: int, ending: str, text: str) -> None:
