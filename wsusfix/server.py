@@ -42,7 +42,7 @@ from wsusfix.options import Connection, Credentials, Options, Timeouts, whole_se
 from wsusfix.package import Package
 from wsusfix.plan import Plan
 from wsusfix.results import Canary, Outcome, Verification
-from wsusfix.scripts.contracts import JobPhase, JobStatus, ResetState, Scalar
+from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase, JobStatus, ResetState, Scalar
 from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -144,17 +144,18 @@ class WsusServer:
         self._begin("facts")
         return self._look()
 
-    def _look(self, update_ids: tuple[str, ...] = (), *, approvals: bool = False, cut_off: bool = False) -> HostFacts:
+    def _look(self, update_ids: tuple[str, ...] = (), *, approvals: bool = False, unseen: bool = False) -> HostFacts:
         """Look once; then at what WSUS says of the update, where that decides something or *approvals* is set.
 
-        Where a reset was *cut_off* it is looked at whatever the server is by now: what was saved is to be told.
+        Where a reset was cut off, or nobody saw its end (*unseen*), that is done whatever the server is by now: what
+        was saved is to be told.
         """
         parameters = probing.probe_parameters(self._connection.timeouts)
         facts = probing.parse(self.host, self._session.run(scripts.compose("facts"), parameters, phase="facts"))
         verdict = diagnosing.diagnose(facts).verdict
         exposed = verdict in (Verdict.EXPOSED_RTM, Verdict.EXPOSED_SP1)
         wanted = verdict is Verdict.EXPOSED_RTM or (exposed and (approvals or facts.reset is ResetState.MARKED))
-        if wanted or cut_off or facts.reset is ResetState.OPEN:
+        if wanted or unseen or _unseen(facts):
             facts = facts.with_approvals(self._ask_wsus(facts, update_ids))
         return facts
 
@@ -383,15 +384,15 @@ class WsusServer:
         if not isinstance(plan, Plan) or plan.host != self.host:
             raise UsageError("this plan was made for another server", host=self.host, phase="apply")
         self._check_open("apply")
-        looked = plan.diagnosis.facts.approvals
-        ids = tuple(update.id for update in looked.updates) if looked is not None else ()
-        cut_off = plan.diagnosis.facts.reset is ResetState.OPEN
+        planned = plan.diagnosis.facts
+        approvals = planned.approvals
+        ids = tuple(update.id for update in approvals.updates) if approvals is not None else ()
         watched = _Watched(on_event or self._tell)
         try:
             return applying.apply(
                 plan,
                 self._session,
-                lambda: self._look(ids, approvals=looked is not None, cut_off=cut_off),
+                lambda: self._look(ids, approvals=approvals is not None, unseen=_unseen(planned)),
                 consent=consent,
                 timeouts=self._connection.timeouts,
                 on_event=watched,
@@ -485,6 +486,12 @@ class WsusServer:
 
         self._begin("cleanup")
         return job.cleanup(self._session, self._connection.timeouts)
+
+
+def _unseen(facts: HostFacts) -> bool:
+    """Whether a reset of approvals was cut off, or nobody saw its end."""
+    left = facts.job is not None and facts.job.kind == RESET_APPROVALS.name
+    return left or facts.reset is ResetState.OPEN
 
 
 class _Watched:

@@ -69,7 +69,10 @@ def verify(
     if required is not None:
         checks.append(_dll(after, required, decides=not around))
     if _faulty(verdict) and after.approvals is not None:
-        checks += _reset(diagnosis, after.approvals)
+        checks += _reset(diagnosis, after, after.approvals)
+    elif after.reset is ResetState.OPEN and advisory.WSUS_SERVICE in after.wsus.services:
+        # The product is without the fault, and the server is not as it was.
+        checks.append(_way_back(after))
     if waiting:
         checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
     elif asked:
@@ -122,16 +125,11 @@ def _required(verdict: Verdict) -> Version | None:
             return None
 
 
-def _reset(diagnosis: Diagnosis, approvals: Approvals) -> Iterator[Check]:
+def _reset(diagnosis: Diagnosis, facts: HostFacts, approvals: Approvals) -> Iterator[Check]:
     """Yield what proves that the approvals were reset, and that nothing was left switched."""
     wanted = "the marker of a reset, for the revisions of today, all declined without approvals"
     yield Check("reset of the approvals", diagnosis.worked_around is True, diagnosis.workaround, wanted)
-    yield Check(
-        "way back of earlier resets",
-        approvals.reset is not ResetState.OPEN,
-        "cut off" if approvals.reset is ResetState.OPEN else "gone to its end",
-        "gone to its end",
-    )
+    yield _way_back(facts)
     if approvals.trouble:
         return
     marker = approvals.marker
@@ -148,6 +146,12 @@ def _reset(diagnosis: Diagnosis, approvals: Approvals) -> Iterator[Check]:
         # Where the server does not tell its port, nobody asked: that it serves is unknown then.
         found = approvals.web_service or "not asked"
         yield Check("ClientWebService", found == _ANSWERED, found, _ANSWERED, decides=around)
+
+
+def _way_back(facts: HostFacts) -> Check:
+    found = "a reset is at work" if facts.resetting else "cut off"
+    gone = facts.reset is not ResetState.OPEN
+    return Check("way back of earlier resets", gone, "gone to its end" if gone else found, "gone to its end")
 
 
 def _yes(value: bool) -> str:

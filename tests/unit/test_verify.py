@@ -341,6 +341,17 @@ def test_a_server_on_which_an_upgrade_has_left_services_stopped_is_not_verified(
         assert verify(builders.facts(**state, **builders.upgraded("open"))).ok
 
 
+def test_a_server_that_a_reset_has_left_switched_is_not_verified_whatever_its_product() -> None:
+    for state in (builders.SP2, builders.FIXED):
+        found = verify(builders.facts(**state, reset_state="open"))
+        assert not found.ok
+        (check,) = (check for check in found.checks if not check.ok)
+        assert (check.name, check.found) == ("way back of earlier resets", "cut off")
+        assert verify(builders.facts(**state, reset_state="marked")).ok
+    # Where WSUS is gone, nothing is switched any more.
+    assert verify(builders.facts(**builders.ABSENT, reset_state="open")).ok
+
+
 def test_a_restart_that_setup_asked_for_is_pending_whatever_waits() -> None:
     asked = builders.upgraded("closed", restart=True)
     for state in (builders.RTM, builders.SP1, builders.FIXED, builders.SP2):
