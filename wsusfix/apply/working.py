@@ -21,6 +21,7 @@ from wsusfix.facts.approvals import Saved
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.package import Command, Package
 from wsusfix.plan import Blocked, Plan, Step
+from wsusfix.plan.common import LET_IT_END
 from wsusfix.present import bytes_text, printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Cleanup, Job, Left
@@ -356,13 +357,13 @@ class Work(abc.ABC, Generic[S]):
         """Say in a few words what came of it, when it is the last step of the road."""
 
 
-def at_work(host: str, job: str) -> RefusedByServerError:
+def at_work(host: str, job: str, hint: str = LET_IT_END) -> RefusedByServerError:
     """Make the error about a job of another kind, which is neither joined nor doubled."""
     return RefusedByServerError(
         f"a job of another kind is at work on the server: {printable(job, 120)}",
         host=host,
         phase="apply",
-        hint="let it end (it goes on by itself, and nothing is started beside it), then plan again",
+        hint=hint,
     )
 
 

@@ -11,15 +11,26 @@ from datetime import timedelta
 from typing import Any, Final
 
 from wsusfix import advisory
-from wsusfix.facts import HostFacts
+from wsusfix.facts import HostFacts, JobFacts
 from wsusfix.options import Options
 from wsusfix.present import Presentable, counted
-from wsusfix.scripts.contracts import StagingState
+from wsusfix.scripts.contracts import JobPhase, StagingState
 
-__all__ = ["Blocked", "Way", "job_obstacles", "leftover_warnings", "session_obstacles", "window_obstacles"]
+__all__ = [
+    "LET_IT_END",
+    "Blocked",
+    "Way",
+    "job_obstacles",
+    "leftover_warnings",
+    "let_it_end",
+    "session_obstacles",
+    "window_obstacles",
+]
 
 #: So much of its time is left to a job for its work, when it has waited for its window; it may put back for a day.
 _WORK: Final = timedelta(hours=30)
+#: What to do about a job at work that is none of the wanted ones.
+LET_IT_END: Final = "let it end (it goes on by itself, and nothing is started beside it), then plan again"
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,7 +72,7 @@ def job_obstacles(facts: HostFacts, kinds: Collection[str]) -> Iterator[Blocked]
     if facts.job is not None and facts.job.active and facts.job.kind not in kinds:
         yield Blocked(
             f"a job of another kind is at work on the server: {facts.job}",
-            "let it end (it goes on by itself, and nothing is started beside it), then plan again",
+            let_it_end(facts.job),
         )
 
 
@@ -81,6 +92,16 @@ def window_obstacles(facts: HostFacts, options: Options) -> Iterator[Blocked]:
 
 def _hours(time: timedelta) -> int:
     return round(time.total_seconds() / 3600)
+
+
+def let_it_end(job: JobFacts) -> str:
+    """Say the same of this very job, which may have to wait for WSUS for long."""
+    if job.phase == JobPhase.RESTORING.value:
+        return (
+            "it makes a replica again of what a reset had switched, and tries for a day: see that WSUS runs and what "
+            "it is doing; when the job has ended, plan again"
+        )
+    return LET_IT_END
 
 
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:
