@@ -337,7 +337,8 @@ class Options(Presentable):
         workaround: on WSUS 3.0 SP1 without a package, reset the approvals of the update for the time being; on 3.0 RTM
             that is done anyway.
         update_ids: ids of the updates whose approvals are reset, where the title does not name them (a server without
-            English titles); what is named here is treated, and nothing else.
+            English titles); what is named here is treated, and nothing else but what an earlier reset has treated and
+            nobody has changed since: of that the proof is made anew.
 
     Raises:
         UsageError: a value that cannot mean anything.

@@ -56,6 +56,7 @@ OBSTACLES: Final = {
     "database elsewhere": r"the database is",
     "kept folder": r"keeps what was saved is not closed",
     "too many": r"told of more updates",
+    "no upstream": r"a replica that names no server above it",
     "another front end": r"front ends share the database, which is treated once",
     "unknown id": r"knows no update",
     "candidates only": r"by the number of the article it may be",

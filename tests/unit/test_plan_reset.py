@@ -40,6 +40,7 @@ def _told(name: str, *stands: str, done: bool = False, by_title: str = "", **tol
 TOLD: Final = [
     _told("untreated"),
     _told("replica", replica=True, upstream="wsus-top"),
+    _told("replica of nobody", "no upstream", replica=True),
     _told("synchronising", state="SynchronizationInProgress"),
     _told("declined and unmarked", updates=TREATED),
     _told("two", updates=f"{UPDATE}\n{UPDATE.replace(UPDATE_ID, OTHER_ID)}"),
@@ -53,6 +54,8 @@ TOLD: Final = [
     _told("another front end", front_ends="AAA\nWSUS01", by_title="another front end"),
     _told("first front end", front_ends="WSUS01\nWSUS02"),
     _told("worked around", done=True, **WORKED_AROUND),
+    _told("worked around, with another", done=True, **{**WORKED_AROUND, "updates": f"{NEAR}\n{TREATED}"}),
+    _told("begun later and broken off", **{**WORKED_AROUND, "reset_state": "none"}),
     _told("newer revision", updates=TREATED.replace("102,101", "103,102,101"), reset_state="marked", marker=MARKER),
     _told("approved again", updates=UPDATE, reset_state="marked", marker=MARKER),
     _told("settings changed", replica=True, upstream="x", **WORKED_AROUND),
@@ -114,11 +117,12 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         # While a reset is at work, nothing is proved, and what is switched it puts back itself.
         running = session.get("job_kind") == "reset_approvals"
         opened = told.told.get("reset_state") == "open"
-        if told.done and not running:
-            assert found.worked_around is True, case
+        proved = told.done or told.name == "settings changed"
+        assert (found.worked_around is True) is (proved and not running), case
+        if told.done and not running and set(ids or ()) <= {UPDATE_ID}:
+            # What the operator names beside it has not been reset.
             assert made.nothing, case
             continue
-        assert (found.worked_around is True) is (told.name == "settings changed" and not running), case
         expected = _expected(told, stands, ids)
         if opened and not running and expected and not expected & _NO_JOB:
             # What is in the way of the reset is not in the way of its way back.
@@ -149,7 +153,7 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         assert ("autonomous for the time of it" in str(made)) is step.replica, case
         assert "marker" in made.proof, case
     assert count == 2 * len(TOLD) * len(SESSIONS) * len(IDS)
-    assert with_steps == 196
+    assert with_steps == 218
     assert restored == 44
 
 
@@ -169,6 +173,41 @@ def test_on_service_pack_1_the_update_is_the_way_out_and_the_workaround_a_stop_g
     assert [type(step) for step in made.steps] == ([kind] if kind else [])
     assert made.diagnosis.verdict is Verdict.EXPOSED_SP1
     assert any("for the time being" in warning for warning in made.warnings) is (kind is ResetApprovals)
+
+
+def test_what_an_earlier_reset_has_treated_is_treated_along_lest_its_proof_be_lost() -> None:
+    other = f"{OTHER_ID} 9,8 true 0 842532 Office 2003 oppdateringspakke 1"
+    marker = MARKER.replace("end\n", f"update2={OTHER_ID} 9\nend\n")
+
+    def treated(told: dict[str, Any], ids: list[str] | None = None) -> set[str]:
+        made = plan(diagnose(builders.asked({**WORKED_AROUND, **told})), None, Options(update_ids=ids))
+        assert any("does not name all" in warning for warning in made.warnings) is bool(made.steps)
+        return {update.id for step in made.steps if isinstance(step, ResetApprovals) for update in step.updates}
+
+    both = f"{TREATED}\n{other}"
+    assert treated({"updates": both, "marker": marker}) == set()
+    # A newer revision of what an operator has confirmed once.
+    assert treated({"updates": both.replace(" 9,8", " 10,9,8"), "marker": marker}) == {UPDATE_ID, OTHER_ID}
+    # Another is named: the first one stays proved, and what somebody has approved again is left alone.
+    assert treated({"updates": both}, [OTHER_ID]) == {UPDATE_ID, OTHER_ID}
+    assert treated({"updates": f"{UPDATE}\n{other}"}, [OTHER_ID]) == {OTHER_ID}
+
+
+def test_a_backup_waits_until_what_was_left_switched_is_put_back() -> None:
+    found = diagnose(builders.asked(OPEN))
+    made = plan(found, None, Options(backup=True), surroundings=builders.around(found.facts))
+    assert [step.name for step in made.steps] == ["RestoreSettings", "BackUpDatabase", "ResetApprovals"]
+    last = made.steps[-1]
+    assert isinstance(last, ResetApprovals)
+    assert (last.replica, last.automatic, last.restore_first) == (True, True, False)
+
+
+def test_a_job_that_tries_to_put_back_what_was_switched_is_told_as_such_where_it_is_in_the_way() -> None:
+    job = {"job_id": "0123456789ab", "job_kind": "reset_approvals", "job_status": "running"}
+    for phase, words in (("restoring", "tries for a day: see that WSUS runs"), ("saved", "let it end")):
+        made = plan(diagnose(builders.facts(**{**builders.SP1, **job, "job_phase": phase})), None, Options())
+        (block,) = (reason for reason in made.blocked if "another kind" in reason.reason)
+        assert words in block.unblock
 
 
 def test_a_package_is_of_no_use_without_a_service_pack_and_the_plan_says_so() -> None:

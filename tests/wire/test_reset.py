@@ -478,6 +478,25 @@ def test_what_was_saved_is_told_though_the_server_is_fixed_by_now(lab: Lab) -> N
     assert state(host)[1:] == before
 
 
+def test_what_a_job_saved_whose_end_nobody_saw_is_told_though_the_server_is_fixed_by_now(lab: Lab) -> None:
+    host = rtm(lab, wsus="3.0 SP1", **REPLICA)
+    groups = groups_of(host)
+    with pytest.raises(KeyboardInterrupt):
+        wsusfix.remediate(
+            **host.connection,
+            options=wsusfix.Options(workaround=True),
+            consent=True,
+            logs=False,
+            on_event=interrupted_at("started"),
+        )
+    until(lambda: bool(host.jobs[0].ended))
+    host._wsus.install_update()
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert (outcome.verdict, outcome.steps) == ("fixed", ())
+    assert told_of(outcome) == groups
+
+
 def test_as_many_approvals_as_a_job_saves_come_back_whole(lab: Lab) -> None:
     host = rtm(lab)
     (update,) = broken(host)
@@ -576,6 +595,7 @@ def test_what_was_cut_off_is_put_back_even_where_nothing_else_is_to_be_done(lab:
     host._wsus.install_update()
     with wsusfix.connect(**host.connection) as server:
         assert any("cut off" in note for note in server.diagnose(logs=False).notes)
+        assert not server.verify().ok
         plan = server.plan(logs=False)
         outcome = server.apply(plan, consent=True)
     assert [step.name for step in plan.steps] == ["RestoreSettings"]
@@ -624,6 +644,71 @@ def test_what_wsus_refuses_to_reset_is_put_back_and_told_with_what_to_do_by_hand
     assert outcome.saved is not None
     assert outcome.saved.approvals
     assert (host.replica, host.update_service.automatic) == (True, True)
+
+
+def confirmed(lab: Lab) -> tuple[Host, Update, Update]:
+    """A server with the update, and with one that only an operator can confirm."""
+    host = rtm(lab, catalogue="two")
+    first, second = broken(host)
+    second.titles = {"nb": "Office 2003 oppdateringspakke 1"}
+    return host, first, second
+
+
+def test_a_reset_of_other_updates_that_was_joined_is_not_taken_for_the_own(lab: Lab) -> None:
+    host, first, second = confirmed(lab)
+    joined: list[wsusfix.Outcome] = []
+    with wsusfix.connect(**host.connection) as one, wsusfix.connect(**host.connection) as another:
+        plans = one.plan(logs=False), another.plan(wsusfix.Options(update_ids=[second.id]), logs=False)
+        other = threading.Thread(target=lambda: joined.append(another.apply(plans[1], consent=True)))
+        host.synchronizing(1.0)
+        host.faults.at_phase(other.start, phase="started")
+        outcome = one.apply(plans[0], consent=True)
+        other.join()
+    assert outcome.ok, str(outcome)
+    assert (len(host.jobs), bool(second.approvals)) == (1, True)
+    assert joined[0].failed
+    assert f"which has not treated {second.title} ({second.id}" in joined[0].message
+    assert joined[0].steps[0].hint == "run again"
+    again = mend(host, update_ids=[second.id])
+    assert again.ok, str(again)
+    for update in (first, second):
+        assert (update.declined, update.approvals, update.consistent) == (True, [], True)
+
+
+def test_a_newer_revision_of_what_was_confirmed_once_is_reset_with_the_rest(lab: Lab) -> None:
+    host, first, second = confirmed(lab)
+    assert mend(host, update_ids=[first.id, second.id]).ok
+    for update in (first, second):
+        update.revisions.insert(0, update.revisions[0] + 1)
+        update.declined = update.consistent = False
+    outcome = mend(host)
+    assert outcome.ok, str(outcome)
+    assert (first.consistent, second.consistent) == (True, True)
+
+
+def test_a_way_back_whose_end_another_controller_saw_is_gone_though_the_rest_is_blocked(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.faults.kill_job(phase="switched")
+    assert mend(host).failed
+    host.faults.clear()
+    options = wsusfix.Options(update_ids=["00000000-0000-0000-0000-000000000000"])
+    quicker: list[wsusfix.Outcome] = []
+    host.synchronizing(3600)
+    with wsusfix.connect(**host.connection) as server, wsusfix.connect(**host.connection) as another:
+        plans = server.plan(options, logs=False), another.plan(options, logs=False)
+
+        def other(event: wsusfix.Event) -> None:
+            if isinstance(event, wsusfix.JobState) and event.phase == "restoring" and not quicker:
+                host.update_service.restarted()
+                quicker.append(another.apply(plans[1], consent=True))
+
+        outcome = server.apply(plans[0], consent=True, on_event=other)
+    assert not quicker[0].failed, str(quicker[0])
+    assert not outcome.failed, str(outcome)
+    assert "has cleared it away" in str(outcome)
+    assert outcome.blocked
+    assert state(host)[1:] == before[1:]
 
 
 def test_a_reset_whose_end_another_controller_saw_is_told_with_what_was_saved(lab: Lab) -> None:

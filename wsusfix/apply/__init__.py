@@ -41,6 +41,7 @@ from wsusfix.plan import (
     Step,
     UpgradeServicePack,
 )
+from wsusfix.plan.common import let_it_end
 from wsusfix.plan.restart import removed
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
@@ -201,7 +202,7 @@ class _Road:
                 raise at_work(self._site.host, f"{job}, {why}")
             self._site.tell(Note(self._site.host, "job", f"joining the job that runs already ({job})"))
         elif job.active:
-            raise at_work(self._site.host, str(job))
+            raise at_work(self._site.host, str(job), let_it_end(job))
         return number
 
     def _ran_when_planned(self, job: JobFacts) -> bool:
@@ -333,7 +334,8 @@ class _Road:
         )
         told.saved = merged(told.saved, work.saved(job, told.after))
         ended = CLEARED_AWAY
-        if told.verification.ok:
+        # A way back is gone, whatever else is to be mended.
+        if told.verification.ok or (isinstance(work, RestoreWork) and work.reached(told.after)):
             ended = Ended(StepStatus.SKIPPED, "somebody else has seen the job end, and has cleared it away")
         told.message = work.message(ended, told.verification)
         phase = last_phase(job) if ended.status is StepStatus.FAILED else ""

@@ -66,14 +66,25 @@ class ResetWork(Work[ResetApprovals]):
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended; what the server is like counts for more than what the job said."""
-        ended = _ended(job, lambda: _finished(job, verification))
-        if ended.status is StepStatus.FAILED and verification.ok:
+        ended = _ended(job, lambda: self._finished(job, verification))
+        if ended.status is StepStatus.FAILED and verification.ok and not self._left_out(job):
             return Ended(StepStatus.DONE, f"{ended.why}, but the reset is proved by its marker")
         return ended
 
     def phase(self, job: Job) -> str:
         """Return the phase in which it failed: before the way back, which is gone whatever fails."""
         return last_phase(job, JobPhase.RESTORING, JobPhase.RESTORED)
+
+    def _left_out(self, job: Job) -> tuple[str, ...]:
+        """The updates of the plan that the job has not treated: one that was joined may be about others."""
+        done = {step.values.get("update_id", "") for step in job.steps if step.phase is JobPhase.TREATED}
+        return tuple(str(update) for update in self.step.updates if update.id not in done)
+
+    def _finished(self, job: Job, verification: Verification) -> Ended:
+        if job.reason is JobReason.DONE and (left_out := self._left_out(job)):
+            why = f"the job that was joined was another run's, which has not treated {', '.join(left_out)}"
+            return Ended(StepStatus.FAILED, why, "run again")
+        return _finished(job, verification)
 
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
         """Whether an update was touched, or something switched."""

@@ -363,7 +363,7 @@ def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> t
     """The way of a reset of approvals, and why nothing is to be done."""
     facts = diagnosis.facts
     warnings = tuple(reset.warnings(diagnosis, package, options))
-    if diagnosis.worked_around is True and reset.as_before(facts):
+    if diagnosis.worked_around is True and reset.as_before(facts) and reset.treated(facts, options):
         return Way(warnings=warnings), diagnosis.workaround
     blocked = tuple(reset.obstacles(facts, options))
     step = reset.reset(diagnosis, options)
@@ -374,7 +374,8 @@ def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> t
 
 def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str, tuple[Blocked, ...]]:
     """Whatever else is done or is in the way: a server is not left switched."""
-    if any(isinstance(step, ResetApprovals) for step in way.steps):
+    if way.steps and isinstance(way.steps[0], ResetApprovals):
+        # Its own job goes the way back before anything else.
         return way, nothing, ()
     # WSUS has to run for it.
     before = tuple(step for step in way.steps if isinstance(step, StartServices))
@@ -382,7 +383,7 @@ def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str,
     if blocked:
         # What both are kept by is said once.
         return Way(blocked=tuple(dict.fromkeys((*way.blocked, *blocked))), warnings=way.warnings), "", ()
-    steps = (*before, reset.restore(), *(step for step in way.steps if step not in before))
+    steps = (*before, reset.restore(), *(_afterwards(step) for step in way.steps if step not in before))
     waits = () if before else tuple(reset.restore_warnings(facts))
     return (
         Way(
@@ -393,3 +394,8 @@ def _restored_first(facts: HostFacts, way: Way, nothing: str) -> tuple[Way, str,
         "",
         way.blocked,
     )
+
+
+def _afterwards(step: Step) -> Step:
+    """The step, where what an earlier run had switched is put back already."""
+    return dataclasses.replace(step, restore_first=False) if isinstance(step, ResetApprovals) else step

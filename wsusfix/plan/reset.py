@@ -31,6 +31,7 @@ __all__ = [
     "restore",
     "restore_obstacles",
     "restore_warnings",
+    "treated",
     "warnings",
 ]
 
@@ -179,11 +180,29 @@ def as_before(facts: HostFacts) -> bool:
     return (approvals.replica, approvals.automatic) == (approvals.marker.replica, approvals.marker.automatic)
 
 
+def treated(facts: HostFacts, options: Options) -> bool:
+    """Whether the marker of the last reset has all that the operator named."""
+    approvals = facts.approvals
+    if approvals is None or approvals.marker is None:
+        return False
+    return set(options.update_ids or ()) <= set(approvals.marker.updates)
+
+
 def chosen(approvals: Approvals, options: Options) -> tuple[UpdateState, ...]:
-    """Return the updates that are treated: those the operator named, or else those the title names."""
-    if options.update_ids is not None:
-        return tuple(update for update in approvals.updates if update.id in options.update_ids)
-    return tuple(update for update in approvals.updates if update.named)
+    """Return the updates that are treated: those the operator named, or else those the title names.
+
+    The marker proves one reset.  What an earlier one treated is treated along, lest its proof be lost: without names
+    whatever it is like by now, beside names only what is still as that reset left it.
+    """
+    named, marker = options.update_ids, approvals.marker
+    marked = {} if marker is None else marker.updates
+    if named is None:
+        return tuple(update for update in approvals.updates if update.named or update.id in marked)
+    return tuple(
+        update
+        for update in approvals.updates
+        if update.id in named or (marked.get(update.id) == update.revision and update.declined and not update.approvals)
+    )
 
 
 def proof() -> str:
@@ -237,6 +256,11 @@ def _approval_obstacles(facts: HostFacts, approvals: Approvals, options: Options
         yield Blocked(
             "the folder that keeps what was saved is not closed as it must be",
             "find out who made it, remove it by hand, and run again",
+        )
+    if approvals.replica and not approvals.upstream:
+        yield Blocked(
+            "the server is a replica that names no server above it: it might not become one again after the switch",
+            "name its upstream server in the console (Options, Update Source), then plan again",
         )
     if approvals.cut:
         yield Blocked("the server told of more updates than can be looked at", "name the ones by update_ids")
@@ -302,7 +326,8 @@ def warnings(diagnosis: Diagnosis, package: Package | None, options: Options) ->
         yield f"in a hierarchy every server is treated, the top-level one first: is {approvals.upstream} done?"
     if len(approvals.front_ends) > 1:
         yield "several front ends share the database (" + ", ".join(approvals.front_ends) + "): once is enough"
-    if options.update_ids is not None and any(not update.named for update in chosen(approvals, options)):
-        yield "the title does not name what is treated: the operator confirms it by its id"
+    proved = approvals.marker.updates if diagnosis.worked_around is True and approvals.marker is not None else {}
+    if any(not (update.named or update.id in proved) for update in chosen(approvals, options)):
+        yield "the title does not name all that is treated: the operator confirms it by its id, or did so earlier"
     for neighbour in facts.neighbours:
         yield f"{advisory.NEIGHBOUR_NAMES[neighbour]} stands on this WSUS, and manages approvals of its own"
