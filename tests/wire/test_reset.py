@@ -620,8 +620,10 @@ def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
     joined: list[wsusfix.Outcome] = []
     with wsusfix.connect(**host.connection) as first, wsusfix.connect(**host.connection) as second:
         plans = first.plan(logs=False), second.plan(logs=False)
-        another = threading.Thread(target=lambda: joined.append(second.apply(plans[1], consent=True)))
-        host.synchronizing(1.0)
+        # The job waits until both follow it.
+        heard = ends_at(host, "waiting_for_wsus")
+        another = threading.Thread(target=lambda: joined.append(second.apply(plans[1], consent=True, on_event=heard)))
+        host.synchronizing(3600)
         host.faults.at_phase(another.start, phase="started")
         outcome = first.apply(plans[0], consent=True)
         another.join()
@@ -654,21 +656,28 @@ def confirmed(lab: Lab) -> tuple[Host, Update, Update]:
     return host, first, second
 
 
-def test_a_reset_of_other_updates_that_was_joined_is_not_taken_for_the_own(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("cleared", "words"), [(False, "which has not treated Office 2003 oppd"), (True, "cleared the job away")]
+)
+def test_a_reset_of_other_updates_that_was_joined_is_not_taken_for_the_own(lab: Lab, cleared: bool, words: str) -> None:
     host, first, second = confirmed(lab)
-    joined: list[wsusfix.Outcome] = []
+    host.synchronizing(3600)
     with wsusfix.connect(**host.connection) as one, wsusfix.connect(**host.connection) as another:
         plans = one.plan(logs=False), another.plan(wsusfix.Options(update_ids=[second.id]), logs=False)
-        other = threading.Thread(target=lambda: joined.append(another.apply(plans[1], consent=True)))
-        host.synchronizing(1.0)
-        host.faults.at_phase(other.start, phase="started")
-        outcome = one.apply(plans[0], consent=True)
-        other.join()
-    assert outcome.ok, str(outcome)
-    assert (len(host.jobs), bool(second.approvals)) == (1, True)
-    assert joined[0].failed
-    assert f"which has not treated {second.title} ({second.id}" in joined[0].message
-    assert joined[0].steps[0].hint == "run again"
+        with pytest.raises(KeyboardInterrupt):
+            one.apply(plans[0], consent=True, on_event=interrupted_at("waiting_for_wsus"))
+
+        def hear(event: wsusfix.Event) -> None:
+            if isinstance(event, wsusfix.JobState) and event.phase == "waiting_for_wsus":
+                host.update_service.restarted()
+                if cleared:
+                    until(lambda: bool(host.jobs[0].ended))
+                    one.cleanup()
+
+        outcome = another.apply(plans[1], consent=True, on_event=hear)
+    assert (len(host.jobs), first.approvals, bool(second.approvals)) == (1, [], True)
+    assert outcome.failed
+    assert words in outcome.message
     again = mend(host, update_ids=[second.id])
     assert again.ok, str(again)
     for update in (first, second):
@@ -693,18 +702,16 @@ def test_a_way_back_whose_end_another_controller_saw_is_gone_though_the_rest_is_
     assert mend(host).failed
     host.faults.clear()
     options = wsusfix.Options(update_ids=["00000000-0000-0000-0000-000000000000"])
-    quicker: list[wsusfix.Outcome] = []
     host.synchronizing(3600)
     with wsusfix.connect(**host.connection) as server, wsusfix.connect(**host.connection) as another:
-        plans = server.plan(options, logs=False), another.plan(options, logs=False)
 
         def other(event: wsusfix.Event) -> None:
-            if isinstance(event, wsusfix.JobState) and event.phase == "restoring" and not quicker:
+            if isinstance(event, wsusfix.JobState) and event.phase == "restoring" and not host.replica:
                 host.update_service.restarted()
-                quicker.append(another.apply(plans[1], consent=True))
+                until(lambda: bool(host.jobs[-1].ended))
+                another.cleanup()
 
-        outcome = server.apply(plans[0], consent=True, on_event=other)
-    assert not quicker[0].failed, str(quicker[0])
+        outcome = server.apply(server.plan(options, logs=False), consent=True, on_event=other)
     assert not outcome.failed, str(outcome)
     assert "has cleared it away" in str(outcome)
     assert outcome.blocked
@@ -786,6 +793,29 @@ def test_an_update_that_got_a_newer_revision_since_the_plan_is_not_treated(lab: 
         with pytest.raises(wsusfix.PlanChangedError, match="103"):
             server.apply(plan, consent=True)
     assert state(host) == before
+
+
+@pytest.mark.parametrize("revision", [False, True])
+def test_what_a_synchronisation_brings_before_the_switch_is_not_taken_away_unsaved(lab: Lab, revision: bool) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    (update,) = broken(host)
+    late = "d1e8a4a4-0000-4000-8000-000000000000"
+
+    def arrives() -> None:
+        if revision:
+            update.revisions.insert(0, 103)
+        update.approvals.append(Approval(update.revisions[0], late))
+
+    host.faults.at_phase(arrives, phase="suspended")
+    outcome = mend(host)
+    assert outcome.failed
+    assert "it was not touched, and the settings are as before" in outcome.message
+    assert (late in groups_of(host), update.declined) == (True, False)
+    assert state(host)[1:] == before[1:]
+    last = mend(host)
+    assert last.ok, str(last)
+    assert late in told_of(last)
 
 
 def test_cleaning_up_leaves_record_and_marker(lab: Lab) -> None:

@@ -334,8 +334,7 @@ class _Road:
         )
         told.saved = merged(told.saved, work.saved(job, told.after))
         ended = CLEARED_AWAY
-        # A way back is gone, whatever else is to be mended.
-        if told.verification.ok or (isinstance(work, RestoreWork) and work.reached(told.after)):
+        if work.holds(told.after, told.verification):
             ended = Ended(StepStatus.SKIPPED, "somebody else has seen the job end, and has cleared it away")
         told.message = work.message(ended, told.verification)
         phase = last_phase(job) if ended.status is StepStatus.FAILED else ""

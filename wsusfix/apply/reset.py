@@ -64,6 +64,12 @@ class ResetWork(Work[ResetApprovals]):
         """Say which updates are treated, in the revisions that were planned for."""
         return _parameters(self.site, before, {update.id: str(update.revision) for update in self.step.updates})
 
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """Whether the marker has all updates of the step: another run's job may be about others."""
+        marker = facts.approvals.marker if facts.approvals is not None else None
+        marked = set() if marker is None else set(marker.updates)
+        return verification.ok and {update.id for update in self.step.updates} <= marked
+
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended; what the server is like counts for more than what the job said."""
         ended = _ended(job, lambda: self._finished(job, verification))
@@ -115,6 +121,10 @@ class RestoreWork(Work[RestoreSettings]):
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Name no update: the job goes the way back, and nothing else."""
         return _parameters(self.site, before, {})
+
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """A way back is gone, whatever else is to be mended."""
+        return verification.ok or bool(self.reached(facts))
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say how the job ended."""
@@ -215,7 +225,8 @@ def _failed(job: Job) -> Ended:
         case JobReason.WSUS_NOT_READY:
             why, hint = "a synchronisation or somebody's saving ran all the time", "let it end, then run again"
         case JobReason.UPDATES_CHANGED:
-            why, hint = "an update has another revision than was planned for", "plan again"
+            why = "an update has another revision than was planned for, or other approvals than were saved"
+            hint, untouched = "plan again", _before_it(job, untouched)
         case JobReason.TOO_MANY_APPROVALS:
             why, hint = "there are more approvals than can be saved", "apply the workaround by hand in the console"
         case JobReason.NOT_SWITCHED:
@@ -232,6 +243,15 @@ def _failed(job: Job) -> Ended:
             why, hint = "the job broke off", "look at the evidence, then run again"
             untouched = _after_breaking(job, untouched)
     return Ended(StepStatus.FAILED, f"{why}{told}{untouched}", hint)
+
+
+def _before_it(job: Job, untouched: str) -> str:
+    """Say of an update that has changed meanwhile what was done before that was seen."""
+    if all(step.phase is not JobPhase.SAVED for step in job.steps):
+        return untouched
+    before = _number(job.value("treated"))
+    done = f"; {counted(before, 'update')} before it reset" if before else ""
+    return f"; it was not touched, and the settings are as before{done}"
 
 
 def _after_breaking(job: Job, untouched: str) -> str:

@@ -319,6 +319,10 @@ class Work(abc.ABC, Generic[S]):
         """Say why a job of this kind that is at work already is not the one the step wants; ``""`` when it is."""
         return ""
 
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """Whether the server is as the step leaves it, whoever has made it so."""
+        return verification.ok
+
     @property
     def patience(self) -> float:
         """How long the job may take, in seconds; it goes on by itself all the same."""

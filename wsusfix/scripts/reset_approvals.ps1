@@ -157,6 +157,17 @@ function Get-EarlierApprovals {
     }
 }
 
+function Get-ApprovalLines {
+    param([string] $Id)
+    # The approvals of every revision of an update, as a record tells them.
+    foreach ($approval in @(Get-WsusApprovals $Id)) {
+        $parts = @($Id, [string] $approval.revision, $approval.group, $approval.action,
+            (ConvertTo-OneLine $approval.optional), $approval.deadline, $approval.created,
+            (ConvertTo-OneLine $approval.administrator))
+        ($parts -join ' ').Trim()
+    }
+}
+
 function Get-Saved {
     param([string] $Folder, $Earlier, $Parameters, $Settings, $Result)
     # The text of the record: what is to be put back, and every revision and approval.  '' when something changed.
@@ -184,11 +195,7 @@ function Get-Saved {
                 (ConvertTo-OneLine $revision.title))
             $lines += 'update' + [string] $updates + '=' + ($parts -join ' ')
         }
-        foreach ($approval in @(Get-WsusApprovals $id.Key)) {
-            $parts = @($id.Key, [string] $approval.revision, $approval.group, $approval.action,
-                (ConvertTo-OneLine $approval.optional), $approval.deadline, $approval.created,
-                (ConvertTo-OneLine $approval.administrator))
-            $told = ($parts -join ' ').Trim()
+        foreach ($told in @(Get-ApprovalLines $id.Key)) {
             if ($given -cnotcontains $told) {
                 $given += $told
             }
@@ -208,7 +215,7 @@ function Get-Saved {
 }
 
 function Reset-Updates {
-    param([string] $Folder, [string] $Kept, [int] $Number, $Parameters, $Settings, $Result)
+    param([string] $Folder, [string] $Kept, [int] $Number, [string] $Text, $Parameters, $Settings, $Result)
     # Everything between the record and the way back.
     if ($Settings.replica) {
         if ($Settings.automatic) {
@@ -232,7 +239,18 @@ function Reset-Updates {
         ('automatic=' + (ConvertTo-OneLine $Settings.automatic)))
     $count = 0
     foreach ($id in @($Parameters.revisions.GetEnumerator() | Sort-Object -Property Key)) {
-        if (-not @(Get-WsusRevisions $id.Key)[0].declined) {
+        # A synchronisation that was waited for may have brought more than was saved: that is not taken away.
+        $revisions = @(Get-WsusRevisions $id.Key)
+        $same = $revisions.Length -gt 0 -and [string] $revisions[0].revision -ceq $id.Value
+        foreach ($told in @(Get-ApprovalLines $id.Key)) {
+            $same = $same -and $Text.Contains('=' + $told + "`n")
+        }
+        if (-not $same) {
+            $Result.reason = 'updates_changed'
+            $Result.detail = $id.Key
+            return
+        }
+        if (-not $revisions[0].declined) {
             Deny-WsusUpdate $id.Key
         }
         [void] (Add-State $Folder 'declined' @{ update_id = $id.Key })
@@ -322,7 +340,7 @@ function Invoke-Reset {
     $Result.record = [string] $number
     try {
         [void] (Add-State $Folder 'saved' @{ record = $number; approvals = $Result.approvals })
-        Reset-Updates $Folder $kept $number $Parameters $settings $Result
+        Reset-Updates $Folder $kept $number $text $Parameters $settings $Result
     }
     catch {
         $Result.reason = 'broken'

@@ -302,6 +302,20 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("reset_approvals", "an approval that came after the saving", "updates_changed")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    (broken,) = (update for update in host.updates if update.title == BROKEN_UPDATE_TITLE)
+    windows = hasty(host)
+    _when(windows, "suspended", lambda: broken.approvals.append(Approval(102, "late")))
+    answer = stage.reset(host, windows=windows)
+    assert (len(broken.approvals), broken.declined) == (3, False)
+    assert (host.replica, host.update_service.automatic) == (True, True)
+    assert answer["phases"] == "started saved suspended switched restored finished"
+    return answer
+
+
 @case("reset_approvals", "an update that is not there", "updates_changed")
 def _(stage: Stage) -> dict[str, Any]:
     return stage.reset(_rtm(stage), revisions={"00000000-0000-0000-0000-000000000000": "1"})

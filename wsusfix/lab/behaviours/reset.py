@@ -153,7 +153,7 @@ class _Resetting:
         result["record"] = str(number)
         try:
             add_state(windows, self._folder, JobPhase.SAVED, record=number, approvals=result["approvals"])
-            self._reset(number, settings)
+            self._reset(number, text, settings)
         except WindowsError_ as error:
             self._end(JobReason.BROKEN, error.message)
         finally:
@@ -276,6 +276,24 @@ class _Resetting:
                 return [value for key, value in fields.items() if key.startswith("approval")]
         return []
 
+    def _approval_lines(self, update_id: str) -> list[str]:
+        """The approvals of every revision of an update, as a record tells them."""
+        return [
+            " ".join(
+                (
+                    update_id,
+                    str(each["revision"]),
+                    each["group"],
+                    each["action"],
+                    one_line(each["optional"]),
+                    each["deadline"],
+                    each["created"],
+                    one_line(each["administrator"]),
+                )
+            ).strip()
+            for each in self._windows.get_wsus_approvals(update_id)
+        ]
+
     def _saved(self, settings: Mapping[str, Any]) -> str:
         """The text of the record, ``""`` when something changed."""
         windows, result = self._windows, self._result
@@ -297,18 +315,7 @@ class _Resetting:
                 told = f"{update_id} {each['revision']} {one_line(each['declined'])} {one_line(each['title'])}"
                 updates.append(told)
                 lines.append(f"update{len(updates)}={told}")
-            for each in windows.get_wsus_approvals(update_id):
-                parts = (
-                    update_id,
-                    str(each["revision"]),
-                    each["group"],
-                    each["action"],
-                    one_line(each["optional"]),
-                    each["deadline"],
-                    each["created"],
-                    one_line(each["administrator"]),
-                )
-                told = " ".join(parts).strip()
+            for told in self._approval_lines(update_id):
                 if told not in given:
                     given.append(told)
         lines += [f"approval{count}={told}" for count, told in enumerate(given, 1)]
@@ -319,7 +326,7 @@ class _Resetting:
             return ""
         return text
 
-    def _reset(self, number: int, settings: Mapping[str, Any]) -> None:
+    def _reset(self, number: int, text: str, settings: Mapping[str, Any]) -> None:
         """Everything between the record and the way back."""
         windows, folder, result = self._windows, self._folder, self._result
         if settings["replica"]:
@@ -334,7 +341,12 @@ class _Resetting:
             *(f"{key}={one_line(settings[key])}" for key in ("replica", "automatic")),
         ]
         for count, (update_id, expected) in enumerate(sorted(self._parameters["revisions"].items()), 1):
-            if not windows.get_wsus_revisions(update_id)[0]["declined"]:
+            # A synchronisation that was waited for may have brought more than was saved: that is not taken away.
+            revisions = windows.get_wsus_revisions(update_id)
+            same = bool(revisions) and str(revisions[0]["revision"]) == expected
+            if not (all(f"={told}\n" in text for told in self._approval_lines(update_id)) and same):
+                return self._end(JobReason.UPDATES_CHANGED, update_id)
+            if not revisions[0]["declined"]:
                 windows.deny_wsus_update(update_id)
             add_state(windows, folder, JobPhase.DECLINED, update_id=update_id)
             try:

@@ -211,7 +211,8 @@ options:
   update_ids:
     description:
       - IDs of the updates whose approvals are reset, where the title does not name them (a server without English
-        titles); what is named here is treated, and nothing else.
+        titles); what is named here is treated, and nothing else but what an earlier reset has treated and nobody has
+        changed since.
     type: list
     elements: str
   logs:
