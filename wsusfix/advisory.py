@@ -38,8 +38,8 @@ NEAR_TITLES: Final = (
 #: What tells the packs for other languages from the update itself (*recalled*; one too many is only left untreated).
 NEAR_WORD: Final = "Multilingual"
 #: Where the workaround by hand and by the programming interface is described (advisory 954960, workarounds; WSUS SDK).
-#: The SDK (``IUpdate.Approve``) says that "a block approval" cannot be made for all computers; whether ``NotApproved`` is
-#: one nobody could try, so that the reset falls back to the computers of no group.
+#: The SDK (``IUpdate.Approve``) says that "a block approval" cannot be made for all computers; whether ``NotApproved``
+#: is one nobody could try, so that the reset falls back to the computers of no group.
 SOURCE_WORKAROUND: Final = "Microsoft security advisory 954960, workaround"
 #: From this day the packages elevate themselves (KB954960, revision history: re-released 1 August 2008).
 REVISED_PACKAGES: Final = date(2008, 8, 1)
