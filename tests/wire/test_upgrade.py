@@ -453,6 +453,32 @@ def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> 
     assert nothing_left(host)
 
 
+def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_nobodys_way(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"seconds": 1.5})
+    with (
+        connect(host) as quicker,
+        wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=0.2)) as server,
+    ):
+        plan = server.plan(chosen, logs=False)
+        begun = threading.Event()
+
+        def begin(event: wsusfix.Event) -> None:
+            # The backup has ended: what is planned next, somebody else begins now.
+            if isinstance(event, wsusfix.PhaseBegun) and event.phase == "verify" and not begun.is_set():
+                begun.set()
+                _lose(quicker, only_upgrade(quicker.plan(chosen, logs=False)), "stopping")
+                deadline = time.monotonic() + 20
+                while "was" not in host.stopped_services and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                assert "was" in host.stopped_services
+
+        outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[1:]), consent=True, on_event=begin)
+    assert begun.is_set()
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome) == [("BackUpDatabase", "done"), ("UpgradeServicePack", "done")]
+    assert [run.arguments for run in host.installations] == ["/q /g"]
+
+
 # --- what is in the way ---------------------------------------------------------------------------------------------
 
 
@@ -711,8 +737,11 @@ def test_an_upgrade_that_a_restart_completes_is_pending_and_no_failure(lab: Lab,
     assert (host.wsus_version, host.dll_version) == (SP1, "3.1.6001.66")
 
 
-def test_an_upgrade_that_no_restart_completes_is_told_and_nothing_is_installed_on_it(lab: Lab, host: Host) -> None:
-    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed")
+@pytest.mark.parametrize("target", ["3.0 SP1", "3.0 SP2"])
+def test_an_upgrade_that_no_restart_completes_is_told_and_nothing_is_installed_on_it(
+    lab: Lab, host: Host, target: str
+) -> None:
+    chosen = options(lab, target, setup={"exit_code": 5202}, reboot="if-needed")
     with connect(host) as server:
         plan = server.plan(chosen, logs=False)
         plan = dataclasses.replace(plan, steps=plan.steps[2:])
@@ -721,7 +750,9 @@ def test_an_upgrade_that_no_restart_completes_is_told_and_nothing_is_installed_o
         outcome = server.apply(plan, consent=True)
     assert (outcome.ok, host.wsus_version) == (False, RTM)
     assert outcome.message == f"not upgraded: WSUS is still {RTM}"
-    assert statuses(outcome)[-2:] == [("InstallUpdate", "not_begun"), ("Restart", "not_begun")]
+    assert statuses(outcome)[:2] == [("UpgradeServicePack", "done"), ("Restart", "done")]
+    update = [("InstallUpdate", "not_begun"), ("Restart", "not_begun")]
+    assert statuses(outcome)[2:] == (update if target == "3.0 SP1" else [])
     assert len(host.installations) == 1
 
 
@@ -807,6 +838,15 @@ def _wait_for_the_end(host: Host) -> None:
     assert host.jobs[-1].ended
 
 
+def _wait_until_cut(server: wsusfix.WsusServer) -> None:
+    """Wait until the newest job is seen to have been cut off."""
+    deadline = time.monotonic() + 20
+    while (found := server.job()) is not None and found.active and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert found is not None
+    assert found.status.value == "interrupted"
+
+
 def _kill_jobs(host: Host) -> None:
     for process in host.machine.processes.all():
         if process.name == "powershell.exe":
@@ -853,6 +893,32 @@ def test_what_an_upgrade_stopped_is_started_however_often_that_is_cut_off(
         last = server.apply(server.plan(chosen, logs=False), consent=True)
     assert last.ok, str(last)
     assert (host.wsus_version, host.stopped_services) == (SP2, ("never",))
+
+
+def test_what_setup_left_behind_comes_back_and_counts_however_often_nobody_looks(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202})
+
+    def cut() -> None:
+        _other_file_waits(host)
+        _kill_jobs(host)
+
+    host.faults.at_phase(cut, phase="installed")
+    with connect(host) as server:
+        _lose(server, only_upgrade(server.plan(chosen, logs=False)), "stopping")
+        _wait_until_cut(server)
+        # The job that mends it is cut off as well, and again nobody looks.
+        host.faults.at_phase(lambda: _kill_jobs(host), phase="starting_services")
+        _lose(server, server.plan(chosen, logs=False), "started")
+        _wait_until_cut(server)
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True)
+        assert statuses(outcome) == [("StartServices", "done")]
+        assert outcome.evidence[0].kind == "upgrade"
+        assert outcome.evidence[0].exit_code == 5202
+        assert any("WSUSSetup.log" in log.name for log in outcome.evidence[0].logs)
+        # What setup asked for is not lost with the job that was to write it down.
+        assert (outcome.restart_pending, outcome.ok, server.verify().ok) == (True, False, False)
+        assert "asked for a restart" in server.plan(chosen, logs=False).blocked[0].reason
+    assert (host.stopped_services, nothing_left(host)) == ((), True)
 
 
 def test_a_service_that_does_not_start_at_the_end_of_an_upgrade_is_started_by_the_next_run(

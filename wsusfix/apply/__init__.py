@@ -139,6 +139,17 @@ class _Told:
     blocked: tuple[Blocked, ...] = ()
 
 
+def _left_by(before: HostFacts) -> list[str]:
+    """The jobs whose logs were perhaps never brought back: the newest, and an upgrade before it, the older one first.
+
+    A job that mends what an upgrade has left is newer than the upgrade, and says nothing of what setup did.
+    """
+    job, record = before.job, before.upgrade
+    newest = job.job_id if job is not None and job.status in (JobStatus.FINISHED, JobStatus.INTERRUPTED) else ""
+    earlier = record.job_id if job is not None and record is not None else ""
+    return [job_id for job_id in dict.fromkeys((earlier, newest)) if job_id]
+
+
 class _Road:
     """The steps of one plan, carried out in order on one server."""
 
@@ -233,7 +244,9 @@ class _Road:
         waits = told.after.restart.concerns(told.after.wsus.dll_path) or told.after.restart_asked
         if waits and following is not None and not isinstance(following, RestartWork):
             return "the server waits for a restart: restart it, then run again"
-        if isinstance(following, InstallWork) and told.after.wsus.product is Product.RTM:
+        upgraded = any(isinstance(step, UpgradeServicePack) for step in self._plan.steps)
+        last_of_all = upgraded and following is None and not waits and not told.after.restart.pending
+        if told.after.wsus.product is Product.RTM and (isinstance(following, InstallWork) or last_of_all):
             told.message = f"not upgraded: WSUS is still {told.after.wsus.version_raw}"
             return "WSUS was not upgraded: read setup's logs, then plan again"
         if joined is not None and changed and not (before.job is not None and self._ran_when_planned(before.job)):
@@ -263,15 +276,19 @@ class _Road:
         return self._outcome(before, told)
 
     def _kept(self, before: HostFacts, told: _Told) -> bool:
-        """Bring back what an earlier run's job left; whether everything may be cleared away then."""
-        job = before.job
-        if job is None or job.status not in (JobStatus.FINISHED, JobStatus.INTERRUPTED):
-            return True
+        """Bring back what earlier runs' jobs left; whether everything may be cleared away then."""
+        # Each of them, whatever becomes of the others.
+        whole = [self._brought_back(job_id, before, told) for job_id in _left_by(before)]
+        return all(whole)
+
+    def _brought_back(self, job_id: str, before: HostFacts, told: _Told) -> bool:
         try:
-            ended = jobs.look(self._site.session, job.job_id, self._site.timeouts)
+            ended = jobs.look(self._site.session, job_id, self._site.timeouts)
         except AnswerError as error:
             self._site.notes.append(f"an earlier job cannot be read, and stays on the server: {error}")
             return False
+        if ended.status not in (JobStatus.FINISHED, JobStatus.INTERRUPTED):
+            return True
         left = self._site.collect(ended)
         told.evidence.append(self._site.evidence(ended, before, left))
         # A reset that nobody saw the end of: what it took away is told by whoever comes next.

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from wsusfix.apply.upgrade import start_parameters
+from wsusfix.apply.upgrade import asks_for_restart, start_parameters
 from wsusfix.apply.working import NEVER_BEGAN, Ended, Work, last_phase, never_began
-from wsusfix.errors import DeadlineError, NotReachedError, WsusFixError
+from wsusfix.errors import AnswerError, DeadlineError, NotReachedError, ScriptError, WsusFixError
 from wsusfix.events import Note
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
 from wsusfix.plan import Restart, StartServices
 from wsusfix.plan.restart import removed
+from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job
 from wsusfix.results import DatabaseBackup, StepStatus, Verification
 from wsusfix.scripts.contracts import KEPT_NAME, RESTART, START_SERVICES, JobPhase, JobReason, JobStatus
@@ -152,7 +153,15 @@ class StartServicesWork(Work[StartServices]):
             "idle_sites": record.idle_sites,
             "record": str(record.number),
         }
-        return start_parameters(self.site, before, lists, record.job_id, restart=record.restart)
+        return start_parameters(self.site, before, lists, record.job_id, restart=record.restart or self._asked())
+
+    def _asked(self) -> bool:
+        """Whether setup asked for a restart in an upgrade that was cut off before it could write that down."""
+        try:
+            job = jobs.look(self.site.session, self.step.record.job_id, self.site.timeouts)
+        except (AnswerError, ScriptError):
+            return False  # what it had stopped is started all the same
+        return asks_for_restart(job)
 
     def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
         """Look at the server after the job; where a restart has cut it off, when it can be reached again."""

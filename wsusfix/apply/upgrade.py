@@ -43,7 +43,7 @@ from wsusfix.scripts.contracts import (
 )
 from wsusfix.surroundings import service_roots
 
-__all__ = ["CheckWork", "UpgradeWork", "start_parameters"]
+__all__ = ["CheckWork", "UpgradeWork", "asks_for_restart", "start_parameters"]
 
 _LOGS: Final[Mapping[str, Any]] = {"log_names": list(advisory.SETUP_LOGS), "system_temp": advisory.SYSTEM_TEMP}
 _RESTART: Final = "restart the server, then run again: the road goes on from there"
@@ -133,6 +133,9 @@ class UpgradeWork(Work[UpgradeServicePack]):
     def obstacles(self, facts: HostFacts) -> tuple[Blocked, ...]:
         """Look around once more: time has passed since the plan, and a backup has taken room."""
         looked = self.site.look()
+        if looked.upgrading or self._upgraded(looked):
+            # Another controller was quicker: its job is joined, and what that has stopped is in nobody's way.
+            return ()
         return last_look(looked, self.site.look_around(looked), self.step)
 
     def joins(self, job: Job) -> str:
@@ -158,7 +161,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
             self._mend(job, after)
             after, verification = self.site.settled(before)
         self._after = after
-        self.site.restart_asked = after.wsus.present and _meaning(job) is ExitMeaning.RESTART_NEEDED
+        self.site.restart_asked = after.wsus.present and asks_for_restart(job)
         if also := job.value("also_running"):
             self.site.notes.append(f"setup has started what had not run before, and it runs on: {also}")
         return after, verification
@@ -212,7 +215,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
 
     def _waits(self, job: Job, facts: HostFacts | None) -> bool:
         """Whether setup has done its work, and the upgrade only waits for a restart that it asks for."""
-        asked = _meaning(job) is ExitMeaning.RESTART_NEEDED
+        asked = asks_for_restart(job)
         return asked and facts is not None and facts.restart.pending
 
     def _failure(self, job: Job) -> Ended:
@@ -311,7 +314,12 @@ def start_parameters(
 
 def _start_parameters(site: Site, job: Job, facts: HostFacts) -> dict[str, Any]:
     lists = {key: job.value(key) for key in ("services", "sites", "idle_sites", "record")}
-    return start_parameters(site, facts, lists, job.job_id, restart=_meaning(job) is ExitMeaning.RESTART_NEEDED)
+    return start_parameters(site, facts, lists, job.job_id, restart=asks_for_restart(job))
+
+
+def asks_for_restart(job: Job) -> bool:
+    """Whether the exit code of setup asks for a restart."""
+    return _meaning(job) is ExitMeaning.RESTART_NEEDED
 
 
 def _names(job: Job) -> str:
