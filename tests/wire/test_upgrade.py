@@ -756,6 +756,32 @@ def test_an_upgrade_that_no_restart_completes_is_told_and_nothing_is_installed_o
     assert len(host.installations) == 1
 
 
+def test_what_ran_before_a_restart_and_does_not_start_by_itself_is_started_again(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    outcome = walk_from_upgrade(host, chosen)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome)[-1] == ("Restart", "done")
+    assert host.stopped_services == ("never",)
+    assert [(site.number, site.running) for site in host.sites] == [("1", True), ("7", True), ("8", False)]
+    assert "as before: byhand, by hand (running), not to run (stopped)" in str(outcome)
+    assert [job.script for job in host.jobs] == ["upgrade", "restart", "start_services"]
+    assert outcome.evidence[-1].kind == "start_services"
+    assert nothing_left(host)
+
+
+def test_what_does_not_start_again_after_a_restart_is_told(steady: tuple[Host, wsusfix.Options], lab: Lab) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="restarting")
+    outcome = walk_from_upgrade(host, chosen)
+    assert (outcome.failed, outcome.ok, host.wsus_version) == (True, False, SP2)
+    assert "does not run again: byhand" in outcome.message
+    assert outcome.message.startswith("upgraded to WSUS 3.0 SP2")
+
+
 def test_a_clock_that_is_corrected_is_no_restart(lab: Lab, host: Host) -> None:
     chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
     boot = host.machine.on_restart

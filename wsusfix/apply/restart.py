@@ -15,10 +15,12 @@ from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
 from wsusfix.plan import Restart, StartServices
 from wsusfix.plan.restart import removed
+from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job
 from wsusfix.results import DatabaseBackup, StepStatus, Verification
 from wsusfix.scripts.contracts import KEPT_NAME, RESTART, START_SERVICES, JobPhase, JobReason, JobStatus
+from wsusfix.surroundings import Surroundings
 
 __all__ = ["RestartWork", "StartServicesWork"]
 
@@ -39,6 +41,10 @@ class RestartWork(Work[Restart]):
     _restarted = False
     #: When the order was given from here, by the controller's own steady clock; ``None`` for a job that is joined.
     _ordered: float | None = None
+    #: What ran of IIS and WSUS before the order; ``None`` where nobody looked.
+    _around: Surroundings | None = None
+    #: What of it does not run again.
+    _stopped: str = ""
 
     def reached(self, facts: HostFacts) -> str:
         """Nothing is to be done where nothing waits for a restart."""
@@ -47,6 +53,7 @@ class RestartWork(Work[Restart]):
 
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Say what whoever is logged on is told."""
+        self._around = self._looked_around(before)
         self._ordered = time.monotonic()
         return {
             **self.site.common(before),
@@ -63,7 +70,52 @@ class RestartWork(Work[Restart]):
             since = time.monotonic() if self._ordered is None else self._ordered
             self._restarted = self._wait(before, began, since, wait=began is not None)
             self.site.restart_asked = self.site.restart_asked and not self._restarted
-        return self.site.settled(before, restarts=True)
+        after, verification = self.site.settled(before, restarts=True)
+        if self._restarted and self._start_again(after):
+            after, verification = self.site.settled(before)
+        return after, verification
+
+    def _looked_around(self, facts: HostFacts) -> Surroundings | None:
+        try:
+            return self.site.look_around(facts)
+        except WsusFixError:
+            return None  # the restart does not depend on it
+
+    def _start_again(self, facts: HostFacts) -> bool:
+        """Start what ran before the restart and does not start by itself; whether there was any."""
+        before, now = self._around, self._looked_around(facts)
+        if before is None or now is None:
+            self.site.notes.append("nobody could tell whether all of IIS and WSUS runs again that ran before")
+            return False
+        lists = {
+            "services": "/".join(before.services),
+            "sites": "/".join(site.number for site in before.running_sites),
+            "idle_sites": "/".join(site.number for site in before.sites if not site.running),
+            "record": "",
+        }
+        running = {name.lower() for name in now.services}
+        missing = [name for name in before.services if name.lower() not in running]
+        states = {site.number: site.running for site in now.sites}
+        missing += [str(site) for site in before.sites if states.get(site.number, site.running) is not site.running]
+        if not missing:
+            return False
+        named = printable(", ".join(missing))
+        parameters = {
+            **start_parameters(self.site, facts, lists, ""),
+            "audit": self.site.audit(facts, "what ran before the restart"),
+        }
+        try:
+            ended = self.site.run_job(START_SERVICES.name, parameters, facts)
+        except WsusFixError as error:
+            self._stopped = f"{named} ({error})"
+            return True
+        self.site.beside.append(self.site.evidence(ended, facts, None))
+        left = ended.value("not_started") or ended.value("detail")
+        if ended.reason is JobReason.DONE and not left:
+            self.site.notes.append(f"after the restart it is again as before: {named}")
+        else:
+            self._stopped = left or named
+        return True
 
     def _wait(self, before: HostFacts, began: datetime | None, since: float, *, wait: bool) -> bool:
         """Whether the server has restarted within the time it is given; what was not ordered is not waited for.
@@ -103,6 +155,9 @@ class RestartWork(Work[Restart]):
             if verification.restart_pending:
                 why = "the server has restarted, but the new DLL still waits for a restart"
                 return Ended(StepStatus.FAILED, why, "look at PendingFileRenameOperations on the server")
+            if self._stopped:
+                why = f"the server has restarted, but what ran before does not run again: {self._stopped}"
+                return Ended(StepStatus.FAILED, why, "start it by hand, then run again")
             cut = " (which cut off the job in " + last_phase(job) + ")" if job.status is JobStatus.INTERRUPTED else ""
             return Ended(StepStatus.DONE, f"the server has restarted{cut}")
         if job.status is JobStatus.INTERRUPTED:

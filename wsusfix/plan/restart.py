@@ -43,7 +43,10 @@ class Restart(Presentable):
         return self.reason
 
     def __str__(self) -> str:
-        return f"{self.name}: restart the server if it is needed\n  why: {self.reason} [{self.source}]"
+        return (
+            f"{self.name}: restart the server if it is needed; what ran of IIS and WSUS runs again\n"
+            f"  why: {self.reason} [{self.source}]"
+        )
 
 
 @dataclass(frozen=True, repr=False)
