@@ -693,6 +693,21 @@ def test_sp2_whose_setup_asks_for_a_restart_is_not_verified_before_it(lab: Lab, 
     assert statuses(second) == [("Restart", "done")]
 
 
+def test_a_clock_that_is_set_forward_does_not_take_the_place_of_a_restart(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202})
+    host.machine.boot_time = host.machine.now() - 600
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        host.faults.at_phase(lambda: _other_file_waits(host), phase="installed")
+        server.apply(plan, consent=True)
+        host.faults.clock_jumps(seconds=4000)
+        proof = server.verify()
+        assert (proof.ok, proof.restart_pending) == (False, True)
+        assert "asked for a restart" in server.plan(chosen, logs=False).blocked[0].reason
+        host.reboot()
+        assert (server.verify().ok, server.verify().restart_pending) == (True, False)
+
+
 def test_a_restart_that_setup_asks_for_is_made_where_it_may_be_though_nothing_is_seen_to_wait(
     lab: Lab, host: Host
 ) -> None:

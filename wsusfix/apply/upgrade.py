@@ -306,6 +306,8 @@ def start_parameters(
         "kept_name": KEPT_NAME,
         "setup_key": advisory.SETUP_KEY,
         "restart": restart,
+        "rename_key": advisory.RENAME_KEY,
+        "rename_value": advisory.RENAME_VALUE,
         "stop_seconds": whole_seconds(site.timeouts.stop),
         "event_source": EVENT_SOURCE,
         "audit": site.audit(facts, f"what job {job_id} had stopped"),

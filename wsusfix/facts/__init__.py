@@ -287,6 +287,7 @@ class UpgradeRecord(Presentable):
         backup: path of the database's backup, ``""`` without one.
         restart: whether setup has asked for a restart.
         ended: when WSUS was seen there at the upgrade's end; ``None`` when nobody saw it.
+        waits: the files that waited for a restart then, in one line.
     """
 
     number: int
@@ -300,6 +301,7 @@ class UpgradeRecord(Presentable):
     backup: str
     restart: bool
     ended: datetime | None
+    waits: str = ""
 
     @property
     def names(self) -> str:
@@ -361,7 +363,10 @@ class HostFacts(Presentable):
         record = self.upgrade
         if record is None or not record.restart or record.ended is None:
             return False
-        return self.restart.pending and self.boot_time < record.ended
+        # A clock that is corrected moves the time of the last start; what a restart would have taken away it leaves.
+        waited = " ".join(record.waits.split())
+        still = bool(waited) and " ".join(" ".join(self.restart.renames).split()).startswith(waited)
+        return self.restart.pending and (self.boot_time < record.ended or still)
 
     @property
     def resetting(self) -> bool:
@@ -525,6 +530,7 @@ def _upgrade_record(read: AnswerReader) -> UpgradeRecord | None:
         **lists,
         restart=end.get("restart") == "true",
         ended=ended,
+        waits=printable(end.get("waits", ""), 2000),
     )
 
 

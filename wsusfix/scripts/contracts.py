@@ -688,6 +688,8 @@ START_SERVICES: Final = Contract(
         **_RECORD_PARAMETERS,
         "record": str,  # number of the upgrade's record, which is closed when all runs again
         "restart": bool,  # whether setup had asked for a restart
+        "rename_key": str,  # below HKLM; what waits there for a restart is kept with the record
+        "rename_value": str,
         "services": str,  # the lists as the upgrade wrote them down
         "sites": str,
         "idle_sites": str,

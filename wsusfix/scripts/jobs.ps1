@@ -685,10 +685,13 @@ function Add-UpgradeRecord {
 }
 
 function Close-UpgradeRecord {
-    param([string] $Kept, [int] $Number, [string] $NotStarted, [bool] $There, [bool] $Restart)
+    param([string] $Kept, [int] $Number, [string] $NotStarted, [bool] $There, [bool] $Restart, $Parameters)
     # As far as the way back has gone.  What cannot be written down stays open, and is gone once more by the next run.
-    $text = 'time=' + (Get-Clock) + "`nrestart=" + (ConvertTo-OneLine $Restart) + "`nend`n"
     try {
+        # What waits for a restart is gone after one, whatever becomes of the clock meanwhile.
+        $waits = [string] (Get-RegistryValue $Parameters.rename_key $Parameters.rename_value)
+        $text = 'time=' + (Get-Clock) + "`nrestart=" + (ConvertTo-OneLine $Restart) + "`nwaits=" +
+            (ConvertTo-OneLine $waits) + "`nend`n"
         if ($NotStarted -eq '') {
             Add-KeptFile $Kept $Number '.running' $text
         }

@@ -33,7 +33,8 @@ try {
     if ($Parameters.record -ne '') {
         $kept = Get-StagingPath $Parameters.kept_name
         $there = Test-RegistryKey $Parameters.setup_key
-        Close-UpgradeRecord $kept ([int] $Parameters.record) $result.not_started $there $Parameters.restart
+        $number = [int] $Parameters.record
+        Close-UpgradeRecord $kept $number $result.not_started $there $Parameters.restart $Parameters
     }
     $text = $Parameters.audit + "`r`nstarted again: " + $names + "`r`nnot started again: " + $result.not_started
     $failed = $result.not_started -ne ''

@@ -129,7 +129,7 @@ function Install-Between {
         $Result.not_started = Start-Services $ran.services $ran.sites $ran.idle_sites $Parameters.stop_seconds
         $restart = @($Parameters.restart_codes) -contains $Result.exit_code
         $there = Test-RegistryKey $Parameters.setup_key
-        Close-UpgradeRecord $kept $ran.record $Result.not_started $there $restart
+        Close-UpgradeRecord $kept $ran.record $Result.not_started $there $restart $Parameters
         $Result.also_running = Get-AlsoRunning $running $Parameters
     }
 }

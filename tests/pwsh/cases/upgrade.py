@@ -662,6 +662,8 @@ def start(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **c
         "idle_sites": "3",
         "record": "",
         "restart": False,
+        "rename_key": advisory.RENAME_KEY,
+        "rename_value": advisory.RENAME_VALUE,
         "kept_name": KEPT_NAME,
         "setup_key": advisory.SETUP_KEY,
         "stop_seconds": 5,
@@ -681,13 +683,15 @@ def _(stage: Stage) -> dict[str, Any]:
     host.files.make_folder(kept, CLOSED)
     host.files.create(f"{kept}\\00003.upgrade", b"time=2008-07-15T10:00:00Z\nend\n")
     assert kept_of(stage, host)["upgrade_state"] == "stopped"
+    waits = {advisory.RENAME_VALUE: "\\??\\C:\\new.dll\n\\??\\C:\\old.dll"}
+    host.machine.registry.set(advisory.RENAME_KEY, **waits)
     last = start(stage, host, record="3", restart=True)
     assert (last["not_started"], host.stopped_services) == ("", ())
     assert [site.running for site in host.sites] == [True, True, False]
     assert (last["services"], last["sites"], last["idle_sites"]) == ("wsusservice/w3svc/was", "1/2", "3")
     told = kept_of(stage, host)
     assert (told["upgrade_state"], told["upgrade_number"]) == ("closed", "3")
-    assert "restart=true\n" in told["upgrade_end"]
+    assert "restart=true\nwaits=\\??\\C:\\new.dll \\??\\C:\\old.dll\nend\n" in told["upgrade_end"]
     return last
 
 

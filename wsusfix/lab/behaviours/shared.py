@@ -336,11 +336,19 @@ def add_upgrade_record(windows: SimulatedWindows, kept: str, values: Mapping[str
 
 
 def close_upgrade_record(
-    windows: SimulatedWindows, kept: str, number: int, not_started: str, *, there: bool, restart: bool
+    windows: SimulatedWindows,
+    kept: str,
+    number: int,
+    not_started: str,
+    parameters: Parameters,
+    *,
+    there: bool,
+    restart: bool,
 ) -> None:
     """Write down how far the way back has gone; what cannot be written stays open."""
-    text = f"time={windows.get_clock()}\nrestart={one_line(restart)}\nend\n"
     with contextlib.suppress(WindowsError_):
+        waits = windows.get_registry_value(parameters["rename_key"], parameters["rename_value"]) or ""
+        text = f"time={windows.get_clock()}\nrestart={one_line(restart)}\nwaits={one_line(waits)}\nend\n"
         if not not_started:
             add_kept(windows, kept, number, ".running", text)
         if there:

@@ -351,7 +351,7 @@ def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, che
         )
         restart = result["exit_code"] in parameters["restart_codes"]
         there = windows.test_registry_key(parameters["setup_key"])
-        close_upgrade_record(windows, kept, number, result["not_started"], there=there, restart=restart)
+        close_upgrade_record(windows, kept, number, result["not_started"], parameters, there=there, restart=restart)
         # Setup has started it, and may need it: it is told and not stopped.
         before = {name.lower() for name in running}
         now = running_services(windows, parameters["service_roots"])
@@ -427,7 +427,8 @@ def _start_stopped(windows: SimulatedWindows, folder: str, parameters: Parameter
     if parameters["record"]:
         kept, number = staging_path(windows, parameters["kept_name"]), int(parameters["record"])
         there = windows.test_registry_key(parameters["setup_key"])
-        close_upgrade_record(windows, kept, number, result["not_started"], there=there, restart=parameters["restart"])
+        restart, left = parameters["restart"], result["not_started"]
+        close_upgrade_record(windows, kept, number, left, parameters, there=there, restart=restart)
     told = (f"started again: {lists[0]}", f"not started again: {result['not_started']}")
     result["event_logged"] = log_entry(windows, parameters, bool(result["not_started"]), *told)
 
