@@ -588,6 +588,26 @@ def test_what_comes_into_the_way_after_the_plan_is_seen_before_anything_stops(
     assert (host.jobs, host.stopped_services, host.wsus_version) == ((), (), RTM)
 
 
+def test_what_the_operator_said_counts_once_more_right_before_anything_stops(lab: Lab) -> None:
+    host = lab.add_server("wsus02", wsus="3.0 RTM", upstream="top", neighbours=("configmgr",))
+    outcome = walk(host, options(lab, "3.0 SP2", upstream_version=SP2, upgrade_beside_others=True))
+    assert outcome.ok, str(outcome)
+    assert (host.wsus_version, host.stopped_services) == (SP2, ())
+
+
+@pytest.mark.parametrize("left", [100_000_000, 10_000_000_000])
+def test_room_that_is_gone_since_the_plan_is_seen_before_anything_stops(lab: Lab, host: Host, left: int) -> None:
+    with connect(host) as server:
+        plan = only_upgrade(server.plan(options(lab, "3.0 SP2"), logs=False))
+        host.faults.disk_full(free=left)
+        outcome = server.apply(plan, consent=True)
+    if left < advisory.SETUP_SYSTEM_SPACE:
+        assert outcome.message.startswith("blocked before UpgradeServicePack")
+        assert (host.jobs, host.stopped_services, host.wsus_version) == ((), (), RTM)
+    else:
+        assert outcome.ok, str(outcome)
+
+
 def test_a_site_that_nobody_consented_to_is_not_stopped(lab: Lab, host: Host) -> None:
     with connect(host) as server:
         plan = only_upgrade(server.plan(options(lab), logs=False))
@@ -795,6 +815,36 @@ def test_what_does_not_start_again_after_a_restart_is_told(steady: tuple[Host, w
     assert (outcome.failed, outcome.ok, host.wsus_version) == (True, False, SP2)
     assert "does not run again: byhand" in outcome.message
     assert outcome.message.startswith("upgraded to WSUS 3.0 SP2")
+
+
+def test_what_another_controller_has_started_again_after_a_restart_runs(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    cleaned: list[wsusfix.Cleanup] = []
+    seen = threading.Event()
+
+    def held() -> None:
+        seen.wait(10)
+
+    # The job that starts it is seen at work before it ends.
+    host.faults.at_phase(lambda: host.faults.at_phase(held, phase="starting_services"), phase="restarting")
+
+    def clear_away(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and host.jobs[-1].script == "start_services" and not cleaned:
+            seen.set()
+            _wait_for_the_end(host)
+            with connect(host) as other:
+                cleaned.append(other.cleanup())
+
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True, on_event=clear_away)
+    assert cleaned
+    assert cleaned[0].clean
+    assert outcome.ok, str(outcome)
+    assert host.stopped_services == ("never",)
 
 
 def test_a_clock_that_is_corrected_is_no_restart(lab: Lab, host: Host) -> None:

@@ -93,10 +93,7 @@ class RestartWork(Work[Restart]):
             "idle_sites": "/".join(site.number for site in before.sites if not site.running),
             "record": "",
         }
-        running = {name.lower() for name in now.services}
-        missing = [name for name in before.services if name.lower() not in running]
-        states = {site.number: site.running for site in now.sites}
-        missing += [str(site) for site in before.sites if states.get(site.number, site.running) is not site.running]
+        missing = _missing(before, now)
         if not missing:
             return False
         named = printable(", ".join(missing))
@@ -107,7 +104,10 @@ class RestartWork(Work[Restart]):
         try:
             ended = self.site.run_job(START_SERVICES.name, parameters, facts)
         except WsusFixError as error:
-            self._stopped = f"{named} ({error})"
+            # Another controller may have been quicker, and have cleared the job away already.
+            again = self._looked_around(facts)
+            if again is None or _missing(before, again):
+                self._stopped = f"{named} ({error})"
             return True
         self.site.beside.append(self.site.evidence(ended, facts, None))
         left = ended.value("not_started") or ended.value("detail")
@@ -257,6 +257,14 @@ class StartServicesWork(Work[StartServices]):
         if ended.status is StepStatus.FAILED:
             return f"failed: {ended.why}"
         return f"{ended.why}; plan again"
+
+
+def _missing(before: Surroundings, now: Surroundings) -> list[str]:
+    """What is no longer as it was: services that ran, and sites, which a restart may start or not."""
+    running = {name.lower() for name in now.services}
+    states = {site.number: site.running for site in now.sites}
+    services = [name for name in before.services if name.lower() not in running]
+    return services + [str(site) for site in before.sites if states.get(site.number, site.running) is not site.running]
 
 
 def _exchanged(before: HostFacts, looked: HostFacts) -> bool:
