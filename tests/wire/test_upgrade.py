@@ -16,6 +16,7 @@ import pytest
 
 import wsusfix
 from wsusfix import advisory
+from wsusfix.apply.upgrade import UpgradeWork
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.database import Connection
 from wsusfix.lab.windows import Site
@@ -453,30 +454,53 @@ def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> 
     assert nothing_left(host)
 
 
-def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_nobodys_way(lab: Lab, host: Host) -> None:
+@pytest.mark.parametrize("moment", ["verify", "surroundings"])
+def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_nobodys_way(
+    lab: Lab, host: Host, moment: str
+) -> None:
     chosen = options(lab, "3.0 SP2", setup={"seconds": 1.5})
-    with (
-        connect(host) as quicker,
-        wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=0.2)) as server,
-    ):
-        plan = server.plan(chosen, logs=False)
-        begun = threading.Event()
+    planned, begun = threading.Event(), threading.Event()
 
-        def begin(event: wsusfix.Event) -> None:
-            # The backup has ended: what is planned next, somebody else begins now.
-            if isinstance(event, wsusfix.PhaseBegun) and event.phase == "verify" and not begun.is_set():
-                begun.set()
+    def begin(event: wsusfix.Event) -> None:
+        # The backup has ended, or the last look has begun: what is planned next, somebody else begins now.
+        if planned.is_set() and isinstance(event, wsusfix.PhaseBegun) and event.phase == moment and not begun.is_set():
+            begun.set()
+            with connect(host) as quicker:
                 _lose(quicker, only_upgrade(quicker.plan(chosen, logs=False)), "stopping")
-                deadline = time.monotonic() + 20
-                while "was" not in host.stopped_services and time.monotonic() < deadline:
-                    time.sleep(0.005)
-                assert "was" in host.stopped_services
+            deadline = time.monotonic() + 20
+            while "was" not in host.stopped_services and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert "was" in host.stopped_services
 
+    quick = wsusfix.Timeouts(lost=0.2)
+    with wsusfix.connect(**host.connection, timeouts=quick, on_event=begin) as server:
+        plan = server.plan(chosen, logs=False)
+        planned.set()
         outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[1:]), consent=True, on_event=begin)
     assert begun.is_set()
     assert outcome.ok, str(outcome)
     assert statuses(outcome) == [("BackUpDatabase", "done"), ("UpgradeServicePack", "done")]
     assert [run.arguments for run in host.installations] == ["/q /g"]
+
+
+def test_a_setup_that_has_failed_for_another_controller_meanwhile_is_not_run_again(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5201})
+    failed: list[wsusfix.Outcome] = []
+
+    def fail(event: wsusfix.Event) -> None:
+        begins = isinstance(event, wsusfix.PhaseBegun) and event.phase == "surroundings"
+        if planned.is_set() and begins and not failed:
+            with connect(host) as quicker:
+                failed.append(quicker.apply(only_upgrade(quicker.plan(chosen, logs=False)), consent=True))
+
+    planned = threading.Event()
+    with connect(host, on_event=fail) as server:
+        plan = only_upgrade(server.plan(chosen, logs=False))
+        planned.set()
+        outcome = server.apply(plan, consent=True)
+    assert failed[0].failed
+    assert (outcome.failed, outcome.changed, len(host.installations)) == (True, False, 1)
+    assert "which has ended without success" in outcome.message
 
 
 # --- what is in the way ---------------------------------------------------------------------------------------------
@@ -815,6 +839,27 @@ def test_what_does_not_start_again_after_a_restart_is_told(steady: tuple[Host, w
     assert (outcome.failed, outcome.ok, host.wsus_version) == (True, False, SP2)
     assert "does not run again: byhand" in outcome.message
     assert outcome.message.startswith("upgraded to WSUS 3.0 SP2")
+
+
+def test_a_restart_that_another_controller_has_made_meanwhile_is_not_made_again(
+    steady: tuple[Host, wsusfix.Options], lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    ended, restarted = UpgradeWork.ended, []
+
+    def quicker(work: UpgradeWork, *told: Any) -> Any:
+        # The upgrade was looked at, and its restart is next.
+        with connect(host) as other:
+            restarted.append(other.apply(other.plan(chosen, logs=False), consent=True))
+        return ended(work, *told)
+
+    monkeypatch.setattr(UpgradeWork, "ended", quicker)
+    outcome = walk_from_upgrade(host, chosen)
+    assert statuses(restarted[0]) == [("Restart", "done")]
+    assert statuses(outcome)[1] == ("Restart", "skipped")
+    assert [job.script for job in host.jobs].count("restart") == 1
+    assert host.stopped_services == ("never",)
 
 
 def test_what_another_controller_has_started_again_after_a_restart_runs(

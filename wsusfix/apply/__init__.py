@@ -302,6 +302,8 @@ class _Road:
 
     def _step(self, work: Work[Any], told: _Told, joined: JobFacts | None) -> None:
         began = time.monotonic()
+        if joined is None and work.looks_anew:
+            told.after = self._site.look()
         before = told.after
         if joined is None and (why := work.reached(before)):
             told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))

@@ -38,6 +38,7 @@ class RestartWork(Work[Restart]):
 
     kind = RESTART.name
     settles_first = True
+    looks_anew = True
     _restarted = False
     #: When the order was given from here, by the controller's own steady clock; ``None`` for a job that is joined.
     _ordered: float | None = None
@@ -48,12 +49,17 @@ class RestartWork(Work[Restart]):
 
     def reached(self, facts: HostFacts) -> str:
         """Nothing is to be done where nothing waits for a restart."""
-        waits = facts.restart.concerns(facts.wsus.dll_path) or facts.restart_asked or self.site.restart_asked
+        record = facts.upgrade
+        since = record is not None and record.ended is not None and facts.boot_time >= record.ended
+        asked = facts.restart_asked or (self.site.restart_asked and not since)
+        waits = facts.restart.concerns(facts.wsus.dll_path) or asked
         return "" if waits else "no restart is needed"
 
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Say what whoever is logged on is told."""
         self._around = self._looked_around(before)
+        if self._around is not None and _uptime(self.site.look()) + _ROUNDED < _uptime(before):
+            self._around = None  # somebody else's restart came in between: that was not how it is to be again
         self._ordered = time.monotonic()
         return {
             **self.site.common(before),

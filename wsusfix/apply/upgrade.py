@@ -132,11 +132,18 @@ class UpgradeWork(Work[UpgradeServicePack]):
 
     def obstacles(self, facts: HostFacts) -> tuple[Blocked, ...]:
         """Look around once more: time has passed since the plan, and a backup has taken room."""
-        looked = self.site.look()
-        if looked.upgrading or self._upgraded(looked):
-            # Another controller was quicker: its job is joined, and what that has stopped is in nobody's way.
-            return ()
-        return last_look(looked, self.site.look_around(looked), self.step)
+        while True:
+            looked = self.site.look()
+            if looked.upgrading or self._upgraded(looked):
+                # Another controller was quicker: its job is joined, and what that has stopped is in nobody's way.
+                return ()
+            if looked.upgrade != facts.upgrade and not looked.standing_still:
+                why = "another controller has begun an upgrade meanwhile, which has ended without success"
+                return (Blocked(why, "read setup's logs, then plan again"),)
+            blocked = last_look(looked, self.site.look_around(looked), self.step)
+            # What a job did meanwhile makes a look around worth nothing, whatever it found.
+            if self.site.look().job == looked.job:
+                return blocked
 
     def joins(self, job: Job) -> str:
         """An upgrade to another service pack is not this one."""

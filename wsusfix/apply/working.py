@@ -303,6 +303,8 @@ class Work(abc.ABC, Generic[S]):
     kind: ClassVar[str]
     #: Whether its logs are brought back only when the server has settled, for it may be gone for a while before.
     settles_first: ClassVar[bool] = False
+    #: Whether the server is looked at anew right before: another controller may have done it already.
+    looks_anew: ClassVar[bool] = False
 
     def __init__(self, step: S, site: Site) -> None:
         self.step, self.site = step, site
