@@ -1193,19 +1193,26 @@ function Get-WebSites {
 
 function Switch-WebSite {
     param([string] $Number, [bool] $Run)
-    # '' when it was told to, else what went wrong.
+    # '' when it was told to, or is so by now; else what went wrong.
+    $site = New-Object System.DirectoryServices.DirectoryEntry('IIS://localhost/W3SVC/' + $Number)
+    $deed = 'Stop'
+    if ($Run) {
+        $deed = 'Start'
+    }
     try {
-        $site = New-Object System.DirectoryServices.DirectoryEntry('IIS://localhost/W3SVC/' + $Number)
-        $deed = 'Stop'
-        if ($Run) {
-            $deed = 'Start'
-        }
         [void] $site.psbase.Invoke($deed, $null)
         return ''
     }
     catch {
-        return (Get-ErrorText $_.Exception)
+        $trouble = Get-ErrorText $_.Exception
     }
+    # The service runs before its sites do: IIS may have been about it by itself.
+    foreach ($other in @(Get-WebSites)) {
+        if ($other.number -eq $Number -and $other.running -eq $Run) {
+            return ''
+        }
+    }
+    return $trouble
 }
 
 function Test-Compressed {
