@@ -58,5 +58,6 @@ def test_a_job_of_another_kind_is_not_taken_for_the_one_that_starts_services() -
     site: Any = Site(builders.plan(), Answering(), builders.facts, Timeouts(), ignore, builders.around)  # type: ignore[arg-type]
     parameters = {"services": "", "sites": "", "idle_sites": "", "record": "", "restart": False, "kept_name": "x"}
     parameters |= {"setup_key": "x", "stop_seconds": 1, "event_source": "x", "audit": "x"}
+    parameters |= {"rename_key": "x", "rename_value": "x"}
     with pytest.raises(RefusedByServerError, match=r"of another kind is at work .*abc \(install_update\)"):
         site.run_job("start_services", parameters, builders.facts())

@@ -1229,7 +1229,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], loggi
         return logger
 
     yield at_debug
-    for logger, level in given:
+    for logger, level in reversed(given):
         logger.setLevel(level)
 
 

@@ -350,7 +350,7 @@ def test_after_a_quota_fault_fewer_lanes_are_tried_until_there_is_one(
     monkeypatch.setattr(uploading, "_FIRST_PAUSE", 0.05)
     host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
     tried: list[int] = []
-    with session_with(host, upload=3.0) as session:
+    with session_with(host, upload=3.0 if lab.engine is None else 20.0) as session:
         lane = session.lane
 
         def counted(number: int) -> Lane:
