@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import logging
 import math
@@ -114,7 +115,8 @@ def test_a_time_out_may_be_anything_up_to_a_week(name: str, value: float) -> Non
 
 def test_every_time_out_is_described() -> None:
     for item in dataclasses.fields(Timeouts):
-        assert f"        {item.name}: " in (Timeouts.__doc__ or "")
+        # From Python 3.13 on the compiler takes the indentation away.
+        assert f"\n    {item.name}: " in inspect.cleandoc(Timeouts.__doc__ or "")
 
 
 # --- connection -----------------------------------------------------------------------------------------------------
