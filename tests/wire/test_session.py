@@ -870,9 +870,12 @@ def test_closing_twice_or_a_session_that_never_was_open_is_no_error() -> None:
     with serving() as endpoint:
         asking = session(endpoint)
         asking.close()
+        assert endpoint.request_count == 0
         asking.open()
+        (_,) = endpoint.shells
         asking.close()
         asking.close()
+        assert endpoint.shells == ()
 
 
 def test_twenty_scripts_leave_no_more_than_two_pipelines_and_one_shell() -> None:
