@@ -184,10 +184,12 @@ def _note(result: Result, record: ErrorRecord) -> None:
 
 
 def hasty(host: Host) -> SimulatedWindows:
-    """A process on *host* for which waiting takes no time, but moves the server's clock."""
+    """A process on *host* for which waiting takes no time, but moves the server's clock and what WSUS is busy with."""
 
     class Hasty(SimulatedWindows):
         def wait_seconds(self, seconds: float) -> None:
             self.machine.clock_offset += seconds
+            if self.machine.update_services is not None:
+                self.machine.update_services.elapse(seconds)
 
     return Hasty(host.machine, host.session().process)

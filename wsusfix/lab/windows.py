@@ -176,6 +176,9 @@ class UpdateServices(Protocol):
     def log_message(self, role: str, text: str) -> None:
         """Write into the server's own log."""
 
+    def elapse(self, seconds: float) -> None:
+        """Bring what runs so much nearer to its end."""
+
     def restarted(self) -> None:
         """Nothing runs after a restart."""
 
