@@ -16,7 +16,7 @@ from wsusfix import advisory, cli, errors
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
 
 
@@ -57,7 +57,18 @@ def test_what_an_error_carries_is_what_it_has() -> None:
 
 def test_every_page_is_named_in_the_readme() -> None:
     named = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", PAGES[0].read_text(encoding="utf-8")))
-    assert named == {page.name for page in PAGES[1:]}
+    assert named == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_what_contributors_are_sent_to_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    made = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`make ([\w-]+)", page))
+    assert named
+    assert named <= made
+    paths = set(re.findall(r"(?<![\w/])(?:wsusfix|tests)/[\w./-]*\w", page))
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_every_example_is_listed() -> None:
