@@ -16,6 +16,8 @@ JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadfile
 # ENGINE=pwsh lets the lab's servers run the scripts in a real PowerShell 7.
 ENGINE ?=
+# Every script is a conversation with that process then, and a job a process of its own: no test ends for want of time.
+PATIENCE = $(if $(ENGINE),--timeout=600)
 
 .PHONY: demo test coverage soak test-all bench lint wheel clean
 
@@ -36,13 +38,13 @@ lint: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit/test_architecture.py
 
 test: lint
-	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
+	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PATIENCE) tests $(PYTEST_ARGS)
 
 # The same suite and every cell of the table of faults, with every line and branch of wsusfix/ counted, in all its
 # processes and from before the plugin is loaded.
 coverage: lint
 	$(BIN)/coverage erase
-	WSUSFIX_TABLE=all WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) tests $(PYTEST_ARGS)
+	WSUSFIX_TABLE=all WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) $(PATIENCE) tests $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
