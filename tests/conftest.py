@@ -17,9 +17,13 @@ def _no_credentials_of_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure() -> None:
-    # A shell starts what runs in its background deaf to Ctrl-C; tests of Ctrl-C would wait for ever.
+    # A shell starts what runs in its background deaf to Ctrl-C, and nohup to a terminal that closes; tests of these
+    # would wait for ever.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+        signal.signal(hang_up, signal.SIG_DFL)
 
 
 def pytest_collection_finish() -> None:
