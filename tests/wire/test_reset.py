@@ -239,6 +239,25 @@ def test_a_synchronisation_that_does_not_end_blocks_with_that_reason_and_nothing
     assert not any(path.endswith(".record") for path in host.files)
 
 
+def test_a_synchronisation_that_outlasts_the_maintenance_window_keeps_the_reset_from_being_begun(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.synchronizing(36_000)
+
+    def hear(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == "waiting_for_wsus":
+            host.faults.clock_jumps(seconds=7200)
+            host.update_service.restarted()
+
+    with wsusfix.connect(**host.connection) as server:
+        plan = server.plan(wsusfix.Options(not_after=_from_now(hours=1)), logs=False)
+        outcome = server.apply(plan, consent=True, on_event=hear)
+    assert outcome.message == "failed: the maintenance window was over, and the step was not begun"
+    assert not outcome.changed
+    assert state(host) == before
+    assert not any(path.endswith(".record") for path in host.files)
+
+
 @pytest.mark.parametrize(
     ("way", "phase"),
     [(way, phase) for way in ("kill_job", "reboot_during") for phase in PHASES],
@@ -543,6 +562,36 @@ def test_a_job_that_breaks_off_says_how_it_leaves_the_settings(lab: Lab, monkeyp
     assert told_of(outcome)
 
 
+@pytest.mark.parametrize("options", [{}, REPLICA], ids=str)
+def test_a_reset_whose_record_cannot_be_closed_is_not_told_as_done(lab: Lab, options: dict[str, Any]) -> None:
+    host = rtm(lab, **options)
+    before = state(host)
+    host.faults.at_phase(host.faults.disk_full, phase="marked")
+    outcome = mend(host)
+    assert outcome.failed
+    assert state(host)[1:] == before[1:]
+    (entry,) = host.event_log
+    assert ("result: broken" in entry.text, entry.failed) == (True, True)
+    host.faults.clear()
+    treated(host, mend(host), before)
+
+
+def test_what_cannot_be_read_back_of_what_was_saved_is_told_with_its_place(lab: Lab) -> None:
+    host = rtm(lab)
+
+    def another() -> None:
+        for ending, text in (("record", "job_id=another\nend\n"), ("closed", "time=now\nend\n")):
+            host.files.create(f"{host.kept_path}\\00002.{ending}", text.encode())
+
+    host.faults.at_phase(another, phase="finished")
+    outcome = mend(host)
+    assert outcome.failed
+    (note,) = (note for note in outcome.notes if "could not be read back" in note)
+    assert "2 approvals" in note
+    assert "record 1 of wsusfix-kept" in note
+    assert outcome.saved is None
+
+
 def test_the_marker_of_an_earlier_reset_proves_nothing_of_one_that_broke_off(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -816,6 +865,16 @@ def test_what_a_synchronisation_brings_before_the_switch_is_not_taken_away_unsav
     last = mend(host)
     assert last.ok, str(last)
     assert late in told_of(last)
+
+
+def test_an_update_that_vanishes_before_it_is_touched_has_changed(lab: Lab) -> None:
+    host = rtm(lab, **REPLICA)
+    before = state(host)
+    host.faults.at_phase(lambda: host.update_service.updates.remove(broken(host)[0]), phase="switched")
+    outcome = mend(host)
+    assert "another revision than was planned for" in outcome.message
+    assert "it was not touched, and the settings are as before" in outcome.message
+    assert state(host)[1:] == before[1:]
 
 
 def test_cleaning_up_leaves_record_and_marker(lab: Lab) -> None:

@@ -106,7 +106,15 @@ class ResetWork(Work[ResetApprovals]):
 
     def saved(self, job: Job, after: HostFacts) -> Saved | None:
         """Return what this very job saved; or what the run had saved that was cut off, where it came to no more."""
-        return saved_by(job, after) or _saved_earlier(job, after)
+        found = saved_by(job, after) or _saved_earlier(job, after)
+        begun = next((step.values for step in job.steps if step.phase is JobPhase.SAVED), None)
+        if begun is not None and (found is None or found.job_id != job.job_id):
+            record, given = (begun.get(key, "?") for key in ("record", "approvals"))
+            self.site.notes.append(
+                f"what job {job.job_id} saved could not be read back ({given} approvals): it lies in the server's "
+                f"Windows folder, in record {record} of {KEPT_NAME}"
+            )
+        return found
 
 
 class RestoreWork(Work[RestoreSettings]):

@@ -242,8 +242,10 @@ function Reset-Updates {
         # A synchronisation that was waited for may have brought more than was saved: that is not taken away.
         $revisions = @(Get-WsusRevisions $id.Key)
         $same = $revisions.Length -gt 0 -and [string] $revisions[0].revision -ceq $id.Value
-        foreach ($told in @(Get-ApprovalLines $id.Key)) {
-            $same = $same -and $Text.Contains('=' + $told + "`n")
+        if ($same) {
+            foreach ($told in @(Get-ApprovalLines $id.Key)) {
+                $same = $same -and $Text.Contains('=' + $told + "`n")
+            }
         }
         if (-not $same) {
             $Result.reason = 'updates_changed'
@@ -326,6 +328,11 @@ function Invoke-Reset {
         $Result.detail = (Get-WsusSettings).state
         return
     }
+    # What was waited for may have outlasted the window.
+    if (-not (Test-WindowOpen $Parameters)) {
+        $Result.reason = 'window_over'
+        return
+    }
     $settings = Get-WsusSettings
     $text = Get-Saved $Folder $earlier $Parameters $settings $Result
     if ($text -eq '') {
@@ -382,6 +389,8 @@ try {
     [void] (Invoke-Reset $folder $Parameters $result)
 }
 catch {
+    # Whatever it had come to: its record is not closed.
+    $result.reason = 'broken'
     $result.detail = [string] $_.Exception.Message
 }
 if ($null -ne $Parameters) {

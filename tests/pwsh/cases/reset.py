@@ -278,6 +278,25 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("reset_approvals", "a synchronisation that outlasts the maintenance window", "window_over")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    host.synchronizing(3600)
+    before = state_of(host)
+    windows = hasty(host)
+
+    def waits(seconds: float) -> None:
+        host.faults.clock_jumps(seconds=7200)
+        host.update_service.restarted()
+
+    windows.wait_seconds = waits  # type: ignore[method-assign]
+    closes = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    answer = stage.reset(host, windows=windows, not_after=closes)
+    assert answer["phases"] == "started waiting_for_wsus finished"
+    assert state_of(host) == before
+    return answer
+
+
 @case("reset_approvals", "the system is no administrator of WSUS", "not_wsus_administrator")
 def _(stage: Stage) -> dict[str, Any]:
     host = _rtm(stage, roles=("Reporter", "Reporter"))
@@ -313,6 +332,18 @@ def _(stage: Stage) -> dict[str, Any]:
     assert (len(broken.approvals), broken.declined) == (3, False)
     assert (host.replica, host.update_service.automatic) == (True, True)
     assert answer["phases"] == "started saved suspended switched restored finished"
+    return answer
+
+
+@case("reset_approvals", "an update that vanished after the saving", "updates_changed")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+    _when(windows, "switched", host.update_service.updates.clear)
+    answer = stage.reset(host, windows=windows)
+    assert answer["phases"] == "started saved suspended switched restored finished"
+    assert (host.replica, host.update_service.automatic) == (True, True)
     return answer
 
 
@@ -522,4 +553,25 @@ def _(stage: Stage) -> dict[str, Any]:
     assert "the database is gone" in answer["detail"]
     assert host.replica
     assert answer["phases"] == "started saved suspended switched restored finished"
+    return answer
+
+
+@case("reset_approvals", "a record that cannot be closed", "broken")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _replica(stage)
+    host.update_service.save_seconds = 0.0
+    windows = hasty(host)
+    add = windows.add_text_file
+
+    def added(path: str, text: str) -> bool:
+        if path.endswith(".closed"):
+            raise WindowsError_("There is not enough space on the disk.")
+        return add(path, text)
+
+    windows.add_text_file = added  # type: ignore[method-assign]
+    answer = stage.reset(host, windows=windows)
+    assert "not enough space" in answer["detail"]
+    assert answer["phases"].endswith(" marked finished")
+    assert (host.replica, host.event_log[0].failed) == (True, True)
+    assert stage.look(host)["reset_state"] == "open"
     return answer

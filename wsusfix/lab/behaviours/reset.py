@@ -21,7 +21,7 @@ from wsusfix.lab.behaviours.shared import (
     staging_path,
     whole_lines,
 )
-from wsusfix.lab.behaviours.working import Result, add_quietly, run_job, wait_window
+from wsusfix.lab.behaviours.working import Result, add_quietly, run_job, wait_window, window_open
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts.contracts import JobPhase, JobReason, ResetState
@@ -98,7 +98,16 @@ def _update_line(windows: SimulatedWindows, update_id: str) -> str:
 def reset_approvals(windows: SimulatedWindows, folder: str) -> None:
     """``reset_approvals.ps1``: save approvals, reset them, and put back what had to be switched for it."""
     told = {"record": "", "approvals": "", "treated": "0", "wsus_logged": False, "event_logged": False}
-    run_job(windows, folder, told, lambda *given: _Resetting(*given).run(), _log)
+    run_job(windows, folder, told, _reset, _log)
+
+
+def _reset(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
+    try:
+        _Resetting(windows, folder, parameters, result).run()
+    except WindowsError_:
+        # Whatever it had come to: its record is not closed.
+        result["reason"] = JobReason.BROKEN.value
+        raise
 
 
 def _log(windows: SimulatedWindows, parameters: Parameters, result: Result) -> None:
@@ -143,6 +152,9 @@ class _Resetting:
             return self._end(JobReason.NOT_WSUS_ADMINISTRATOR, role)
         if not self._wait_ready():
             return self._end(JobReason.WSUS_NOT_READY, windows.get_wsus_settings()["state"])
+        # What was waited for may have outlasted the window.
+        if not window_open(windows, self._parameters):
+            return self._end(JobReason.WINDOW_OVER)
         settings = windows.get_wsus_settings()
         text = self._saved(settings)
         if not text:
@@ -344,7 +356,7 @@ class _Resetting:
             # A synchronisation that was waited for may have brought more than was saved: that is not taken away.
             revisions = windows.get_wsus_revisions(update_id)
             same = bool(revisions) and str(revisions[0]["revision"]) == expected
-            if not (all(f"={told}\n" in text for told in self._approval_lines(update_id)) and same):
+            if not (same and all(f"={told}\n" in text for told in self._approval_lines(update_id))):
                 return self._end(JobReason.UPDATES_CHANGED, update_id)
             if not revisions[0]["declined"]:
                 windows.deny_wsus_update(update_id)
