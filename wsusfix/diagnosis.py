@@ -336,6 +336,8 @@ def _workaround(facts: HostFacts) -> tuple[bool | None, str]:
             return None, f"{update.title}: revision {update.revision} has not been reset"
         if not update.declined or update.approvals:
             return False, f"{update.title}: approved again since the reset"
+    if approvals.cut:
+        return None, f"what was reset at {marker.time} is so still, but there are more updates than can be looked at"
     return True, f"the approvals were reset at {marker.time}; the fault is still in the product"
 
 

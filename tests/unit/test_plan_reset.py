@@ -47,7 +47,7 @@ TOLD: Final = [
     _told("near titles only", updates=NEAR, by_title="near titles only"),
     _told("candidates only", updates=f"{NEAR}\n{LOCAL}", by_title="candidates only"),
     _told("nothing", updates="", by_title="no update"),
-    _told("cut", "too many", cut=True),
+    _told("cut", by_title="too many", cut=True),
     _told("reporter", "role", role="Reporter"),
     _told("no answer", "no answer", trouble="no database", updates="", role=""),
     _told("kept by somebody", "kept folder", reset_state="refused"),
@@ -153,7 +153,7 @@ def test_every_state_of_wsus_on_every_server_with_every_choice() -> None:
         assert ("autonomous for the time of it" in str(made)) is step.replica, case
         assert "marker" in made.proof, case
     assert count == 2 * len(TOLD) * len(SESSIONS) * len(IDS)
-    assert with_steps == 218
+    assert with_steps == 230
     assert restored == 44
 
 
@@ -316,6 +316,7 @@ def test_a_synchronisation_changes_no_basis() -> None:
         ({**WORKED_AROUND, "marker": MARKER.replace("end\n", "")}, None, "no marker"),
         ({**WORKED_AROUND, "marker": MARKER.replace(" 102", " newest")}, None, "no marker"),
         ({**WORKED_AROUND, "trouble": "no database"}, None, "could not be asked"),
+        ({**WORKED_AROUND, "cut": True}, None, "more updates than can be looked at"),
         ({**WORKED_AROUND, "reset_state": "open"}, False, "cut off"),
         ({**WORKED_AROUND, "reset_state": "refused"}, None, "no marker"),
         ({**WORKED_AROUND, "reset_state": "none"}, None, "begun later did not come to its end"),

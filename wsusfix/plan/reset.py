@@ -262,7 +262,7 @@ def _approval_obstacles(facts: HostFacts, approvals: Approvals, options: Options
             "the server is a replica that names no server above it: it might not become one again after the switch",
             "name its upstream server in the console (Options, Update Source), then plan again",
         )
-    if approvals.cut:
+    if approvals.cut and options.update_ids is None:
         yield Blocked("the server told of more updates than can be looked at", "name the ones by update_ids")
     others = sorted({name.lower() for name in approvals.front_ends})
     if len(others) > 1 and facts.computer_name.lower() != _first(others) and options.update_ids is None:
