@@ -765,7 +765,8 @@ def _(stage: Stage) -> dict[str, Any]:
             assert self.machine.now() >= opens
             return ""
 
-    opens = host.machine.now() + 100
+    # Times travel as whole seconds.
+    opens = int(host.machine.now()) + 100
     last = restart(stage, host, Told(host.machine, host.session().process), not_before=time_text(opens))
     assert last["phases"] == "started waiting_for_window restarting finished"
     return last
