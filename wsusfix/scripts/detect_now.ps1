@@ -26,11 +26,8 @@ function Start-Detection {
     $Result.reason = 'done'
 }
 
-$path = [string] $MyInvocation.MyCommand.Path
-$folder = $path.Substring(0, $path.LastIndexOf('\'))
-$identity = Get-SessionIdentity
-# The first state is the token: a task that fires a second time, or too late, ends here.
-if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {
+$folder = Get-ScriptFolder ([string] $MyInvocation.MyCommand.Path)
+if (-not (Add-Start $folder)) {
     return
 }
 

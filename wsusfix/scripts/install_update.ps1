@@ -95,9 +95,7 @@ function Complete-Update {
 }
 
 $folder = Get-ScriptFolder ([string] $MyInvocation.MyCommand.Path)
-$identity = Get-SessionIdentity
-# The first state is the token: a task that fires a second time, or too late, ends here.
-if (-not (Add-State $folder 'started' @{ account_sid = $identity.sid })) {
+if (-not (Add-Start $folder)) {
     return
 }
 

@@ -291,6 +291,13 @@ function Get-ScriptFolder {
     return $Path.Substring(0, $Path.LastIndexOf('\'))
 }
 
+function Add-Start {
+    param([string] $Folder)
+    # The first state is the token: a task that fires a second time, or too late, is told $false and does nothing.
+    $identity = Get-SessionIdentity
+    return (Add-State $Folder 'started' @{ account_sid = $identity.sid })
+}
+
 function Add-Quietly {
     param([string] $Folder, [string] $Phase, $Values)
     # While work is under way that nobody can take back, a full disk must not keep the job from its end.
