@@ -592,6 +592,30 @@ def test_what_cannot_be_read_back_of_what_was_saved_is_told_with_its_place(lab: 
     assert outcome.saved is None
 
 
+@pytest.mark.parametrize("error", [wsusfix.AnswerError, wsusfix.DeadlineError, wsusfix.ScriptError])
+def test_logs_that_cannot_be_read_keep_nobody_from_the_outcome(lab: Lab, error: type[wsusfix.WsusFixError]) -> None:
+    host = rtm(lab, **REPLICA)
+    groups = groups_of(host)
+    with wsusfix.connect(**host.connection) as server:
+        run = server._session.run
+
+        def unreadable(script: Any, *given: Any, **named: Any) -> Any:
+            if script.name == "collect_job":
+                raise error("no logs")
+            return run(script, *given, **named)
+
+        server._session.run = unreadable  # type: ignore[method-assign]
+        outcome, again = (server.apply(server.plan(logs=False), consent=True) for _ in range(2))
+    assert outcome.ok, str(outcome)
+    assert told_of(outcome) == groups
+    assert "nothing to do" in again.message
+    for each in (outcome, again):
+        assert any("logs could not be read and stay on the server" in note for note in each.notes)
+    assert host.files.is_folder(host.staging_path)
+    assert mend(host).ok
+    assert not host.files.is_folder(host.staging_path)
+
+
 def test_the_marker_of_an_earlier_reset_proves_nothing_of_one_that_broke_off(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

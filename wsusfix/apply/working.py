@@ -14,7 +14,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from wsusfix import advisory, scripts
-from wsusfix.errors import DeadlineError, NotReachedError, RefusedByServerError, ScriptError, WsusFixError
+from wsusfix.errors import (
+    AnswerError,
+    DeadlineError,
+    NotReachedError,
+    RefusedByServerError,
+    ScriptError,
+    WsusFixError,
+)
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts
 from wsusfix.facts.approvals import Saved
@@ -196,7 +203,8 @@ class Site:
         self.tell(PhaseBegun(self.host, "collect"))
         try:
             return jobs.collect(self.session, job.job_id, advisory.SETUP_LOGS_FIRST)
-        except ScriptError as error:
+        except (AnswerError, DeadlineError, ScriptError) as error:
+            # What was done is told all the same.
             self.notes.append(f"the job's logs could not be read and stay on the server: {error}")
             return None
 
