@@ -492,6 +492,19 @@ _RECORD_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
 )
 _LAUNCHING: Final = ("command_line", "signature", "signer", "root", "signed_at")
 _INSTALLING: Final = ("child_pid", "child_created", "still")
+#: The states of a job that does nothing but run a package, up to its end.
+_PACKAGE_STATES: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
+    {
+        JobPhase.STARTED: ("account_sid",),
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.CHECKING_PACKAGE: (),
+        JobPhase.CHECKING_SIGNATURE: (),
+        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
+        JobPhase.LAUNCHING: _LAUNCHING,
+        JobPhase.INSTALLING: _INSTALLING,
+        JobPhase.INSTALLED: ("exit_code",),
+    }
+)
 _PACKAGE_REASONS: Final = frozenset(
     {
         JobReason.DONE,
@@ -551,14 +564,7 @@ INSTALL_UPDATE: Final = Contract(
         "busy_exit_code": str,  # of an installer that found another one at work: it is run again
     },
     states={
-        JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
-        JobPhase.CHECKING_PACKAGE: (),
-        JobPhase.CHECKING_SIGNATURE: (),
-        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
-        JobPhase.LAUNCHING: _LAUNCHING,
-        JobPhase.INSTALLING: _INSTALLING,
-        JobPhase.INSTALLED: ("exit_code",),
+        **_PACKAGE_STATES,
         JobPhase.FINISHED: (
             "reason",
             "detail",
@@ -578,14 +584,7 @@ CHECK_PREREQUISITES: Final = Contract(
     purpose="The job that lets WSUS setup check its prerequisites, and nothing else.",
     parameters={**_PACKAGE_PARAMETERS, **_LOG_PARAMETERS},
     states={
-        JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
-        JobPhase.CHECKING_PACKAGE: (),
-        JobPhase.CHECKING_SIGNATURE: (),
-        JobPhase.WAITING_FOR_INSTALLER: ("waited",),
-        JobPhase.LAUNCHING: _LAUNCHING,
-        JobPhase.INSTALLING: _INSTALLING,
-        JobPhase.INSTALLED: ("exit_code",),
+        **_PACKAGE_STATES,
         JobPhase.FINISHED: ("reason", "detail", "exit_code", "event_logged"),
         JobPhase.ABANDONED: (),
     },
