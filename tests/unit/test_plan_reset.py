@@ -280,6 +280,15 @@ def test_what_an_operator_should_know_is_warned_of(told: dict[str, Any], words: 
 
 
 @pytest.mark.parametrize(
+    ("ids", "left_out"), [(None, False), ([UPDATE_ID], False), ([NEAR_ID], True), ([NEAR_ID, UPDATE_ID], False)]
+)
+def test_ids_that_leave_out_what_the_title_names_are_warned_of(ids: list[str] | None, left_out: bool) -> None:
+    made = plan(diagnose(builders.asked()), None, Options(update_ids=ids))
+    warned = [warning for warning in made.warnings if "leaves out what the title names" in warning]
+    assert [UPDATE_ID in warning for warning in warned] == [True] * left_out
+
+
+@pytest.mark.parametrize(
     "told",
     [
         {"updates": UPDATE.replace("102,101", "103,102,101")},

@@ -326,8 +326,12 @@ def warnings(diagnosis: Diagnosis, package: Package | None, options: Options) ->
         yield f"in a hierarchy every server is treated, the top-level one first: is {approvals.upstream} done?"
     if len(approvals.front_ends) > 1:
         yield "several front ends share the database (" + ", ".join(approvals.front_ends) + "): once is enough"
+    treats = chosen(approvals, options)
+    if left := [update for update in approvals.updates if update.named and update not in treats]:
+        names = ", ".join(str(update) for update in left)
+        yield f"update_ids leaves out what the title names: nothing is proved until that is reset, too: {names}"
     proved = approvals.marker.updates if diagnosis.worked_around is True and approvals.marker is not None else {}
-    if any(not (update.named or update.id in proved) for update in chosen(approvals, options)):
+    if any(not (update.named or update.id in proved) for update in treats):
         yield "the title does not name all that is treated: the operator confirms it by its id, or did so earlier"
     for neighbour in facts.neighbours:
         yield f"{advisory.NEIGHBOUR_NAMES[neighbour]} stands on this WSUS, and manages approvals of its own"
