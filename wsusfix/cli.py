@@ -79,6 +79,8 @@ of several hosts the worst, in the order 1, 2, 6, 5, 4, 3, 0.
 The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
 """
 _INTERRUPTED: Final = "interrupted; a job that was started goes on, run again to join it"
+#: Of the commands, those that start jobs.
+_WITH_JOBS: Final = ("remediate", "canary")
 #: So long a farewell may take, in seconds; until then a second signal to end is taken for the first one's echo.
 _FAREWELL: Final = 10.0
 
@@ -105,7 +107,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as interrupt:
-        _say(_worded(str(interrupt)) or _INTERRUPTED)
+        _say(_worded(str(interrupt)) or (_INTERRUPTED if chosen.command in _WITH_JOBS else "interrupted"))
         return ExitCode.UNEXPECTED
     except (errors.UsageError, errors.PackageError) as error:
         _say(f"wsusfix: {printable(_worded(str(error)), 1000)}")
@@ -224,7 +226,12 @@ def _shared_options() -> argparse.ArgumentParser:
     options.add_argument("--anonymous", action="store_true", help="with --report: leave out names of servers and users")
     options.add_argument("--verbose", action="store_true", help="log what happens to standard error")
     reach = _reach_options(options)
-    reach.add_argument("--timeout", type=float, metavar="SECONDS", help="for a whole job (default: 3600)")
+    reach.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="for a whole job, with a line that is lost meanwhile; it goes on by itself (default: 3600)",
+    )
     return options
 
 
@@ -382,7 +389,8 @@ def _ask_all(chosen: argparse.Namespace, deed: Deed, password: str | None, progr
                 result, code = dataclasses.replace(came[-1], error=error), _code_of(error)
             except BaseException as error:
                 # It ends the run; what was done here until then belongs into the report all the same.
-                result = dataclasses.replace(came[-1], error=_end_of(error, host), events=recorder.moments)
+                end = _end_of(error, host, jobs=chosen.command in _WITH_JOBS)
+                result = dataclasses.replace(came[-1], error=end, events=recorder.moments)
                 kept.add(result, ExitCode.UNEXPECTED)
                 raise
             finally:
@@ -424,10 +432,11 @@ def _ended_like_by_hand() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
-def _end_of(error: BaseException, host: str) -> WsusFixError:
+def _end_of(error: BaseException, host: str, *, jobs: bool) -> WsusFixError:
     """Return what ended the run in the middle of a server as that server's error."""
     if isinstance(error, KeyboardInterrupt):
-        return WsusFixError(str(error).removeprefix(f"{host}: ") or _INTERRUPTED, host=host, retryable=True)
+        usual = _INTERRUPTED if jobs else "interrupted"
+        return WsusFixError(str(error).removeprefix(f"{host}: ") or usual, host=host, retryable=True)
     return WsusFixError(f"unexpected {type(error).__name__}: {printable(str(error), 300)}", host=host)
 
 
@@ -468,7 +477,13 @@ class _Kept:
             self._lose("the output", error)
 
     def write(self) -> None:
-        """Print the JSON object and write the report, as they were asked for."""
+        """Say which servers had no turn; print the JSON object and write the report, as they were asked for."""
+        for host in self._chosen.hosts[len(self._results) :]:
+            text = "not begun: the run ended before its turn"
+            error = WsusFixError(text, host=host, hint="run the same command for it", retryable=True)
+            self._results.append(HostResult(host, error=error, begun=False))
+            self._codes.append(ExitCode.UNEXPECTED)
+            _say(str(self._results[-1]))
         if self._chosen.json:
             self.show(report.json(self._run()))
         if self._chosen.report is not None and self._report():
@@ -745,13 +760,20 @@ def _survey(chosen: argparse.Namespace) -> ExitCode:
                 servers.append(server.logs())
         except WsusFixError as error:
             return _failed(chosen, host, error)
-    found = clients.survey(
-        chosen.hosts,
-        servers=servers,
-        at_once=chosen.at_once,
-        on_client=lambda each: _say(str(each)),
-        **reach,
-    )
+    told = set[str]()
+
+    def tell(each: clients.ClientReport) -> None:
+        told.add(each.host)
+        _say(str(each))
+
+    try:
+        with _ended_like_by_hand():
+            found = clients.survey(chosen.hosts, servers=servers, at_once=chosen.at_once, on_client=tell, **reach)
+    except KeyboardInterrupt:
+        for host in dict.fromkeys(chosen.hosts):
+            if host not in told:
+                _say(f"{printable(host, 260)}: not asked")
+        raise
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
     if found.unreached:
         return ExitCode.NOT_REACHED
@@ -762,14 +784,15 @@ def _canary(chosen: argparse.Namespace) -> ExitCode:
     progress = _Progress(sys.stderr)
     timeouts = Timeouts() if chosen.wait is None else Timeouts(detection=chosen.wait)
     try:
-        found = clients.canary(
-            chosen.host,
-            server=chosen.server,
-            on_event=progress,
-            timeouts=timeouts,
-            password=_password(chosen),
-            **_reach(chosen),
-        )
+        with _ended_like_by_hand():
+            found = clients.canary(
+                chosen.host,
+                server=chosen.server,
+                on_event=progress,
+                timeouts=timeouts,
+                password=_password(chosen),
+                **_reach(chosen),
+            )
     except WsusFixError as error:
         return _failed(chosen, chosen.host, error)
     print(json.dumps(found.to_dict(), indent=2) if chosen.json else found)
@@ -794,14 +817,15 @@ def _lab(chosen: argparse.Namespace) -> ExitCode:
     except ImportError as error:
         raise errors.UsageError(f"the lab is not installed: {error}", hint="pip install 'wsusfix[lab]'") from None
     try:
-        serve(
-            chosen.wsus or ["3.0 SP1"],
-            os_name=chosen.os,
-            arch=chosen.arch,
-            engine=chosen.engine,
-            inventory_file=Path(chosen.inventory) if chosen.inventory is not None else None,
-            clients=chosen.client,
-        )
+        with _ended_like_by_hand():
+            serve(
+                chosen.wsus or ["3.0 SP1"],
+                os_name=chosen.os,
+                arch=chosen.arch,
+                engine=chosen.engine,
+                inventory_file=Path(chosen.inventory) if chosen.inventory is not None else None,
+                clients=chosen.client,
+            )
     except (ValueError, RuntimeError, OSError) as error:
         raise errors.UsageError(str(error)) from None
     return ExitCode.WELL

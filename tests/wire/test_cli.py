@@ -336,9 +336,10 @@ def test_ended_in_the_middle_of_a_host_it_keeps_what_was_done_to_it_and_to_those
     lab: Lab, two: tuple[Host, Host], tmp_path: Path, how: str
 ) -> None:
     first, second = two
+    third, fourth = (lab.add_server(name) for name in ("wsus03", "wsus04"))
     second.faults.installer_hangs()
     package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
-    line, environment = as_program(first, "remediate", address(first), address(second))
+    line, environment = as_program(first, "remediate", *map(address, (first, second, third, fourth)), "--json")
     process = subprocess.Popen(
         [*line, "--package", str(package), "--yes", "--report", str(tmp_path)],
         env=environment,
@@ -352,7 +353,7 @@ def test_ended_in_the_middle_of_a_host_it_keeps_what_was_done_to_it_and_to_those
         # Written down before the next server is asked: a run that is killed has it, too.
         assert told_in(tmp_path)[address(first)]["verdict"] == "fixed"
         process.send_signal(signal.Signals[how])
-        _, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=20)
     finally:
         process.kill()
         process.wait(10)
@@ -367,6 +368,44 @@ def test_ended_in_the_middle_of_a_host_it_keeps_what_was_done_to_it_and_to_those
     assert '"phase": "job"' in json.dumps(events)
     assert planned(told[address(second)]) == ["InstallUpdate"]
     assert second.shells == ()
+    # And what is left to do, in the order in which it was named.
+    assert json.loads(out)["hosts"] == list(told.values())
+    assert list(told) == [address(host) for host in (first, second, third, fourth)]
+    assert [each["begun"] for each in told.values()] == [True, True, False, False]
+    for host in (third, fourth):
+        error = told[address(host)]["error"]
+        assert isinstance(error, dict)
+        assert (error["message"], error["retryable"]) == ("not begun: the run ended before its turn", True)
+        assert f"\n{address(host)}: not begun: the run ended before its turn\n" in err
+        assert re.search(rf"^\| {address(host)} \| not begun \| ", (tmp_path / "report.md").read_text(), re.MULTILINE)
+        assert host.request_count == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals to a process")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_look_that_is_ended_says_which_servers_it_has_not_looked_at(
+    two: tuple[Host, Host], tmp_path: Path, how: str
+) -> None:
+    first, second = two
+    # So long that the signal comes while the first one is asked.
+    first.latency = 1.0
+    line, environment = as_program(first, "diagnose", address(first), address(second), "--report", str(tmp_path))
+    process = subprocess.Popen(
+        line, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: first.request_count > 0, 60)
+        process.send_signal(signal.Signals[how])
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert (process.returncode, out) == (1, "")
+    assert f"\n{address(second)}: not begun: the run ended before its turn\n" in err
+    assert err.endswith("\ninterrupted\n")
+    told = told_in(tmp_path)
+    assert [each["begun"] for each in told.values()] == [True, False]
+    assert second.request_count == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
@@ -463,6 +502,31 @@ def test_a_broken_stream_does_not_end_a_survey(lab: Lab, two: tuple[Host, Host])
     done = by_shell(as_program(two[0], "survey", *named, "--json"), "2> /dev/full")
     assert done.returncode == 3
     assert json.loads(done.stdout)["hit"] == named
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals to a process")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_survey_that_is_ended_says_which_clients_it_has_not_asked(lab: Lab, two: tuple[Host, Host], how: str) -> None:
+    clients = [lab.add_client(f"pc{number}", server=two[0]) for number in range(3)]
+    told, slow, waiting = (address(client) for client in clients)
+    clients[1].latency = 0.2
+    line, environment = as_program(two[0], "survey", told, slow, waiting, "--at-once", "1")
+    process = subprocess.Popen(
+        line, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: clients[1].request_count > 0, 60)
+        process.send_signal(signal.Signals[how])
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait(10)
+    assert (process.returncode, out) == (1, "")
+    assert err.splitlines()[0].startswith(f"{told}: hit: ")
+    # The one that was being asked is waited for.
+    assert err.splitlines()[1].startswith(f"{slow}: hit: ")
+    assert err.splitlines()[2:] == [f"{waiting}: not asked", "interrupted"]
+    assert clients[2].request_count == 0
 
 
 def test_an_error_that_nobody_has_thought_of_keeps_what_was_done_to_the_hosts_before_it(

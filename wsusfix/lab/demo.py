@@ -6,13 +6,10 @@ It uses the library by its public names only, as a reader would.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -190,7 +187,7 @@ def serve(
     inventory_file: Path | None = None,
     clients: Sequence[str] = (),
 ) -> None:
-    """Keep simulated servers running until interrupted or told to end, and print what to try on them.
+    """Keep simulated servers running until interrupted, and print what to try on them.
 
     Args:
         states: of WSUS, one server for each.
@@ -207,7 +204,7 @@ def serve(
         OSError: the inventory cannot be written.
     """
     out = stream or sys.stdout
-    with _ended_like_by_hand(), Lab(engine=engine) as lab:
+    with Lab(engine=engine) as lab:
         hosts = [
             lab.add_server(f"wsus{n:02d}", os=os_name, arch=arch, wsus=_state(state))
             for n, state in enumerate(states, 1)
@@ -253,19 +250,6 @@ def _add_clients(lab: Lab, server: Host, names: Sequence[str], out: TextIO) -> N
     print(f"# {', '.join(names)}: Windows XP with {advisory.OFFICE_2003}, served by {server.name}", file=out)
     print(f"wsusfix survey {addresses} --port {port} --server {server.connection['host']}", file=out)
     print(f"wsusfix canary {there[0].connection['host']} --port {port} --server {server.name}", file=out)
-
-
-@contextlib.contextmanager
-def _ended_like_by_hand() -> Iterator[None]:
-    """Let whoever ends this process by a signal have the same as Ctrl-C: the packages on the disk go with the lab."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _state(name: str) -> str | None:

@@ -23,6 +23,7 @@ class HostResult(Presentable):
 
     Args:
         events: what an observer was told, with times; see :class:`wsusfix.Recorder`.
+        begun: whether it had its turn; a run that is ended before that leaves it as it was.
     """
 
     host: str
@@ -32,6 +33,7 @@ class HostResult(Presentable):
     verification: Verification | None = None
     error: WsusFixError | None = None
     events: tuple[Moment, ...] = ()
+    begun: bool = True
 
     @property
     def known(self) -> Diagnosis | None:
@@ -72,6 +74,7 @@ class HostResult(Presentable):
         """Return plain data; what was not reached is left out, ``error`` is always there, if only as ``None``."""
         data: dict[str, Any] = {
             "host": self.host,
+            "begun": self.begun,
             "verdict": self.verdict,
             "exposed": self.exposed,
             "observed": self.observed,
@@ -92,7 +95,8 @@ class HostResult(Presentable):
         parts = [self.outcome or self.verification or self.plan or self.diagnosis]
         lines = [str(part) for part in parts if part is not None]
         if self.error is not None:
-            lines.append(f"{printable(self.host, 260)}: ERROR: {printable(str(self.error), 1000)}")
+            told = f"ERROR: {self.error}" if self.begun else self.error.message
+            lines.append(f"{printable(self.host, 260)}: {printable(told, 1000)}")
         return "\n".join(lines)
 
 
@@ -140,7 +144,7 @@ def row(result: HostResult) -> tuple[str, ...]:
         remark = result.known.why if result.known is not None else ""
     return (
         result.host,
-        result.verdict or "not reached",
+        result.verdict or ("not reached" if result.begun else "not begun"),
         str(before) if before else "",
         str(checked.found) if checked is not None and checked.found is not None else "",
         "" if outcome is None else ("yes" if outcome.changed else "no"),
