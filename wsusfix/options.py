@@ -118,7 +118,7 @@ class Timeouts(Presentable):
         signature: for which a job tries to verify the package's signature (closed networks stall here).
         still: an installer that used no processor for so long is told as standing still.
         job: for the whole job, seen from here; past it the job goes on by itself and can be joined.
-        lost: for which a lost connection is tried again while a job runs.
+        lost: for which a lost connection is tried again while a job runs, and no longer than what is left of ``job``.
         restart: for a server that restarts to be reached again.
         backup: for a backup of the database, and for reading it back.
         stop: for the services of IIS and of WSUS to stop, and to start again.

@@ -133,6 +133,27 @@ def test_a_restart_in_the_middle_of_the_job_is_told_and_the_next_run_mends(lab: 
     assert host.dll_version == "3.1.6001.66"
 
 
+def test_a_line_that_is_dead_is_not_waited_for_longer_than_the_job(lab: Lab) -> None:
+    host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
+    plan_of = wsusfix.Options(package=lab.package("WSUS-KB954960-x64.exe"))
+    host.faults.installer_hangs()
+
+    def cut(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == "installing":
+            host.faults.unavailable(seconds=3600)
+
+    timeouts = wsusfix.Timeouts(job=5, operation=2, lost=1800)
+    began = time.monotonic()
+    with wsusfix.connect(**host.connection, timeouts=timeouts) as server, pytest.raises(wsusfix.WsusFixError) as caught:
+        server.apply(server.plan(plan_of), consent=True, on_event=cut)
+    assert (caught.value.phase, caught.value.retryable) == ("job", True)
+    assert time.monotonic() - began < 60
+    host.faults.clear()
+    # The job has gone on by itself, and the next run joins it.
+    assert mend(host, Path(str(plan_of.package)), []).ok
+    assert len(host.installations) == 1
+
+
 def test_ctrl_c_says_whether_a_job_goes_on_and_the_session_finds_it(lab: Lab) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")
     plan_of = wsusfix.Options(package=lab.package("WSUS-KB954960-x64.exe"))

@@ -270,7 +270,9 @@ def follow(
     job: Job | None = None
     while True:
         told = len(job.steps) if job is not None else 0
-        job = look(session, job_id, timeouts, job, within=timeouts.lost)
+        # On a line that is dead nobody waits longer than for the job; but the last look has its time as well.
+        left = max(deadline - time.monotonic(), timeouts.operation)
+        job = look(session, job_id, timeouts, job, within=min(timeouts.lost, left))
         for step in job.steps[told:]:
             on_event(_event(session.host, job_id, step))
             pause = _FIRST_PAUSE

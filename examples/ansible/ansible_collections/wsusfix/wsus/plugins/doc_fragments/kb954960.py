@@ -108,7 +108,7 @@ options:
         description: For the whole job, seen from here; past it the job goes on by itself and can be joined.
         type: float
       lost:
-        description: For which a lost connection is tried again while a job runs.
+        description: For which a lost connection is tried again while a job runs, within O(timeouts.job).
         type: float
       restart:
         description: For a server that restarts to be reached again.
