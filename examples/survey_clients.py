@@ -25,7 +25,11 @@ def main() -> int:
     parser.add_argument("--csv", help="also write a line for each client there")
     parser.add_argument("--port", type=int)
     chosen = parser.parse_args()
-    names = [line.strip() for line in Path(chosen.list).read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        listed = Path(chosen.list).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        parser.error(f"the list of clients cannot be read: {error}")
+    names = [line.strip() for line in listed if line.strip()]
     try:
         servers = []
         if chosen.server is not None:

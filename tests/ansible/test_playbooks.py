@@ -22,6 +22,7 @@ from wsusfix.lab.demo import inventory
 pytestmark = pytest.mark.timeout(240)
 
 LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
+FOUND = "What was found"
 TOLD, PLACED = "The server told what it is", "Every server is upstream or downstream"
 PLAN = "Make the plan and leave it at that"
 #: More than the forks, so that the engine has to take turns.
@@ -64,7 +65,7 @@ def test_twenty_servers_are_surveyed_ten_at_a_time(surveyed: tuple[Played, list[
     written = json.loads(sums.read_text())
     found = {name: each["verdict"] for name, each in written.items() if "verdict" in each}
     assert found == {host.name: VERDICTS[number % 5] for number, host in enumerate(hosts[:18])}
-    assert played.results["What was found"]["localhost"]["msg"] == {
+    assert played.of("wsus00", FOUND)["msg"] == {
         **found,
         "wsus18": f"not reached: {written['wsus18']['msg']}",
         "wsus19": written["wsus19"]["msg"],
@@ -228,6 +229,17 @@ def test_servers_named_by_address_are_reached_and_paths_are_the_operators(estate
         assert sums[address]["host"] == address
         assert (sums[address]["verdict"], sums[address]["observed"]) == ("exposed_sp1", "unknown")
         assert sums[address]["plan"]["steps"][0]["package"]["path"] == str(package)
+
+
+def test_a_part_of_the_servers_is_surveyed_and_summed_up(estate: Lab, ansible: Ansible) -> None:
+    top, *leaves = (estate.add_server(name, wsus="3.0 SP1 KB954960") for name in ("above", "below", "beside"))
+    ansible.inventory({"wsus_upstream": [top], "wsus_downstream": leaves})
+    played = ansible.play("wsusfix.wsus.survey", "--limit", "wsus_downstream", "-e", "wsus_survey=part.json")
+    assert played.code == 0, played.text
+    assert played.of("below", FOUND)["msg"] == {"below": "fixed", "beside": "fixed"}
+    written = json.loads((ansible.folder / "part.json").read_text())
+    assert {name: each["verdict"] for name, each in written.items()} == {"below": "fixed", "beside": "fixed"}
+    assert top.request_count == 0
 
 
 def test_a_server_that_is_neither_upstream_nor_downstream_is_named_and_nothing_is_begun(

@@ -152,5 +152,19 @@ def test_survey_clients_says_who_was_hit_and_by_which_server(lab: Lab, run: Run,
     assert [line["hit"] for line in told] == ["yes", "no", "unknown"]
     assert "http://wsus01/" in told[0]["server"]
     assert "the port is closed" in told[2]["why"]
-    names.write_text(clients[1].connection["host"])
+    # As an editor of Windows writes it, with its mark.
+    names.write_text(clients[1].connection["host"], encoding="utf-8-sig")
     assert run("survey_clients.py", host, first=names)[0] == 0
+
+
+@pytest.mark.parametrize("bad", ["not there", "a folder", "no text"])
+def test_survey_clients_says_what_is_the_matter_with_its_list(lab: Lab, run: Run, tmp_path: Path, bad: str) -> None:
+    names = tmp_path / "clients.txt"
+    if bad == "a folder":
+        names.mkdir()
+    elif bad == "no text":
+        names.write_bytes(b"\xff\xfe\x00")
+    code, out, err = run("survey_clients.py", lab.add_server("wsus01"), first=names)
+    assert (code, out) == (2, "")
+    assert "the list of clients cannot be read: " in err.splitlines()[-1]
+    assert "Traceback" not in err
