@@ -1,13 +1,10 @@
 """Mend one WSUS server and write down the evidence for the change ticket: a page, Markdown, JSON, and their hashes.
 
     export WSUSFIX_USERNAME='CORP\\admin' WSUSFIX_PASSWORD=...
-    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912          # writes down the plan
-    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912 --yes    # carries it out
+    python change_ticket.py wsus01 WSUS-KB954960-x64.exe CHG-2008-0912 --yes
 
-Whatever happens is written down, errors and Ctrl-C too. --anonymous leaves out the names of servers and users.
+Without --yes only the plan. Whatever happens is written down, errors and Ctrl-C too; --anonymous leaves out names.
 """
-
-from __future__ import annotations
 
 import argparse
 import hashlib
@@ -43,15 +40,18 @@ def main() -> int:
     for name in ("--yes", "--anonymous"):
         parser.add_argument(name, action="store_true")
     chosen, began, sums = parser.parse_args(), datetime.now(timezone.utc), ""
-    (folder := Path(chosen.folder)).mkdir(parents=True, exist_ok=True)
+    try:
+        (folder := Path(chosen.folder)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"the folder cannot be made: {error}")
     result = mend(chosen, wsusfix.Recorder(print))
     run = report.Run("remediate", began, datetime.now(timezone.utc), (result,))
     for write, name in ((report.html, "report.html"), (report.markdown, "report.md"), (report.json, "report.json")):
         (folder / name).write_bytes(data := write(run, anonymous=chosen.anonymous).encode())
         sums += f"{hashlib.sha256(data).hexdigest()}  {name}\n"
     (folder / "SHA256SUMS").write_text(sums)
-    print(result.error or result.outcome or "nothing was changed: --yes consents to the plan")
-    print(f"report: {folder / 'report.html'}")
+    told = result.error or result.outcome or "nothing was changed: --yes consents to the plan"
+    print(told, f"report: {folder / 'report.html'}", sep="\n")
     return 0 if result.outcome is not None and result.outcome.ok else 1
 
 

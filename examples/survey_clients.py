@@ -27,8 +27,10 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         listed = Path(chosen.list).read_text(encoding="utf-8-sig").splitlines()
+        if chosen.csv is not None:
+            Path(chosen.csv).touch()  # Now, and not when an hour of asking is over.
     except (OSError, ValueError) as error:
-        parser.error(f"the list of clients cannot be read: {error}")
+        parser.error(f"the list cannot be read, or the lines not be written: {error}")
     names = [line.strip() for line in listed if line.strip()]
     try:
         servers = []

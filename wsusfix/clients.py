@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,7 @@ from wsusfix.logs.correlate import Correlation, correlate
 from wsusfix.logs.detections import Detection
 from wsusfix.logs.findings import ClientFinding, Finding
 from wsusfix.logs.machine import MachineLogs
-from wsusfix.options import Timeouts
+from wsusfix.options import Connection, Credentials, Timeouts
 from wsusfix.present import Presentable, counted, printable
 from wsusfix.results import Canary, CanaryState
 from wsusfix.scripts.contracts import JobReason, JobStatus
@@ -175,12 +175,15 @@ def survey(
 
     Raises:
         UsageError: an argument that cannot mean anything; nothing was sent.
+        CredentialsError: user name or password is missing; nothing was sent.
     """
     if isinstance(hosts, str):
         raise UsageError("hosts must be several names, not one text")
     if isinstance(at_once, bool) or not isinstance(at_once, int) or not 1 <= at_once <= _MOST_AT_ONCE:
         raise UsageError(f"at_once must be a number from 1 to {_MOST_AT_ONCE}")
     named = list(dict.fromkeys(hosts))
+    if named:
+        _check_reach(connection)
     known = list(servers)
     by_id: dict[str, list[Finding]] = {}
     for finding in (finding for each in known for finding in each.findings):
@@ -206,6 +209,19 @@ def survey(
         pool.shutdown(cancel_futures=True)
     logs = [report.logs for report in reports if report.logs is not None]
     return Survey(reports, correlate(finding for each in (*logs, *known) for finding in each.findings))
+
+
+def _check_reach(connection: Mapping[str, Any]) -> None:
+    """Refuse what keeps every client alike from being reached; a name that is none concerns its own client only."""
+    known = {item.name for item in fields(Connection)}
+    try:
+        Connection(
+            "localhost", **{name: value for name, value in connection.items() if name in known and value is not None}
+        )
+        Credentials.find(connection.get("username"), connection.get("password"))
+    except UsageError as error:
+        error.host = ""
+        raise
 
 
 def _with_servers(found: MachineLogs, by_id: Mapping[str, list[Finding]]) -> Correlation:

@@ -383,6 +383,33 @@ def mend_slowly(lab: Lab, host: Host, begun: threading.Event) -> None:
         server.apply(plan, consent=True, on_event=tell)
 
 
+def test_what_is_wrong_for_every_client_is_usage_and_nothing_is_sent(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("WSUSFIX_USERNAME", "WSUSFIX_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1"))
+    named = [client.connection["host"], "pc02"]
+    how = {name: value for name, value in client.connection.items() if name != "host"}
+    told: list[object] = []
+    for wrong, error in (
+        ({"password": None}, wsusfix.CredentialsError),
+        ({"port": 99999}, wsusfix.UsageError),
+        ({"auth": "basic"}, wsusfix.UsageError),
+        ({"encryption": "auto"}, wsusfix.UsageError),
+        ({"timeouts": 30}, wsusfix.UsageError),
+    ):
+        with pytest.raises(error) as caught:
+            wsusfix.survey(named, on_client=told.append, **{**how, **wrong})
+        assert caught.value.host == ""
+    assert main(["survey", *named, "--port", str(how["port"])]) == 2
+    assert "no username given" in capsys.readouterr().err
+    assert (told, client.request_count) == ([], 0)
+    # A name that is none is its own client's matter.
+    found = wsusfix.survey([named[0], "pc 02"], **how)
+    assert [report.hit for report in found.clients] == [True, None]
+
+
 @pytest.mark.parametrize("server", [[], "", ["wsus01", ""]])
 def test_what_a_canary_cannot_mean_is_usage_and_nothing_is_sent(server: Any) -> None:
     with pytest.raises(wsusfix.UsageError):

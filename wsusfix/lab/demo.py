@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -231,7 +232,9 @@ def serve(
         if inventory_file is not None:
             # Every JSON is YAML.
             inventory_file.write_text(json.dumps(inventory(hosts, package), indent=2) + "\n", encoding="utf-8")
-            print(f"ansible-playbook -i {inventory_file} wsusfix.wsus.survey", file=out)
+            play = f"ansible-playbook -i {shlex.quote(str(inventory_file))} wsusfix.wsus.survey"
+            # The collection is no part of what is installed: it lies in a clone.
+            print(f"ANSIBLE_COLLECTIONS_PATH=examples/ansible {play}", file=out)
         try:
             print("# Ctrl-C ends them", file=out, flush=True)
             while True:
