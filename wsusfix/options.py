@@ -69,6 +69,12 @@ class Credentials:
             if any(char in "\0\r\n" or "\ud800" <= char <= "\udfff" for char in value):
                 # The last are what is left of bytes in an environment that is not in its own encoding.
                 raise CredentialsError(f"the {name} contains a character no {name} can have")
+            if name == "username" and any(char < " " for char in value):
+                # No account of Windows has one, and "LAB\admin" is one in Python and in YAML.
+                raise CredentialsError(
+                    "the username contains a control character",
+                    hint=r"between double quotes \a is one: write DOMAIN\\user there, or use other quotes",
+                )
             if len(value) > _LONGEST_CREDENTIAL:
                 raise CredentialsError(f"the {name} is longer than any {name} can be")
 

@@ -75,6 +75,14 @@ def test_credentials_that_cannot_be_any_are_refused_by_name(username: Any, passw
     assert "WSUSFIX_USERNAME" in caught.value.hint
 
 
+@pytest.mark.parametrize("username", ["LAB\admin", "LAB\boss", "LAB\tom"])
+def test_a_backslash_that_was_taken_for_an_escape_is_told_as_such(username: str) -> None:
+    with pytest.raises(CredentialsError, match="control character") as caught:
+        Credentials(username, PASSWORD)
+    assert "other quotes" in caught.value.hint
+    assert username not in str(caught.value)
+
+
 def test_what_is_not_given_is_taken_from_the_environment() -> None:
     there = {"WSUSFIX_USERNAME": "env-user", "WSUSFIX_PASSWORD": "env-word"}
     assert Credentials.find(None, None, there) == Credentials("env-user", "env-word")
