@@ -73,7 +73,7 @@ class Credentials:
                 # No account of Windows has one, and "LAB\admin" is one in Python and in YAML.
                 raise CredentialsError(
                     "the username contains a control character",
-                    hint=r"between double quotes \a is one: write DOMAIN\\user there, or use other quotes",
+                    hint=r"where \a and the like are escapes, write the backslash twice: DOMAIN\\user",
                 )
             if len(value) > _LONGEST_CREDENTIAL:
                 raise CredentialsError(f"the {name} is longer than any {name} can be")

@@ -79,7 +79,7 @@ def test_credentials_that_cannot_be_any_are_refused_by_name(username: Any, passw
 def test_a_backslash_that_was_taken_for_an_escape_is_told_as_such(username: str) -> None:
     with pytest.raises(CredentialsError, match="control character") as caught:
         Credentials(username, PASSWORD)
-    assert "other quotes" in caught.value.hint
+    assert "write the backslash twice" in caught.value.hint
     assert username not in str(caught.value)
 
 
