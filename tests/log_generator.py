@@ -203,9 +203,9 @@ def translated(text: str) -> str:
     return text
 
 
-def broken(text: str) -> str:
-    """Broken at column 76, in the middle of words if it so happens."""
-    return "\n".join(line[at : at + 76] for line in text.split("\n") for at in range(0, max(1, len(line)), 76))
+def broken(text: str, width: int = 76) -> str:
+    """Broken at a column, in the middle of words if it so happens."""
+    return "\n".join(line[at : at + width] for line in text.split("\n") for at in range(0, max(1, len(line)), width))
 
 
 def wrapped(text: str) -> str:

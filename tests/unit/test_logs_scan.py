@@ -363,6 +363,19 @@ def test_logs_wrapped_at_words_at_any_width_lose_nothing(width: int, breaks: boo
         assert (len(both), told.calls, len(told.pairs), told.inconclusive) == (4, 2, 2, 0)
 
 
+@pytest.mark.parametrize("thread", ["w3wp.7", "w3wp.12", "WsusService.3"])
+@pytest.mark.parametrize("damage", [lambda text: text, made.blanks, made.translated], ids=["tabs", "blanks", "danish"])
+def test_logs_cut_in_the_middle_of_words_at_any_width_show_each_call_once(
+    thread: str, damage: Callable[[str], str]
+) -> None:
+    one, two = made.call(1, thread=thread), made.call(2, thread=f"{thread}1", key="4712", tid="c01")
+    content = damage(text(*server_call(one)[:1], *server_call(two), *server_call(one)[1:]))
+    for width in range(25, 121):
+        found = list(logs.scan(io.BytesIO(made.broken(content, width).encode())))
+        assert {(item.call_id, item.conclusive) for item in found} == {(one.call_id, True), (two.call_id, True)}, width
+        assert len(found) == 2
+
+
 def test_an_exception_of_another_type_in_a_wrapped_log_is_still_none_of_ours() -> None:
     other = [line.replace("System.ArgumentException", "System.FormatException") for line in server_call(made.call(1))]
     for width in range(25, 91):

@@ -179,7 +179,7 @@ class ServerCalls:
         if place.moment is None:
             return thread
         for other, call in reversed(self._open.items()):
-            if (thread is None or other is None) and call.place.moment == place.moment and call.code is None:
+            if _may_be_same(thread, other) and call.place.moment == place.moment and call.code is None:
                 return other
         return thread
 
@@ -216,6 +216,11 @@ class ServerCalls:
                 server_url=decoded(call.actor),
             )
         )
+
+
+def _may_be_same(thread: bytes | None, other: bytes | None) -> bool:
+    """Return whether two names may be one thread's: a copy lost one of them, or cut it (``w3w``, ``p.12``)."""
+    return thread is None or other is None or thread.endswith(other) or other.endswith(thread)
 
 
 def _may_be_ours(call: _Call) -> bool:
