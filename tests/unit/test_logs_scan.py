@@ -686,6 +686,8 @@ def test_an_empty_file_is_told(content: bytes) -> None:
         (b"\x1f\x8b\x08" + random.Random(1).randbytes(100), "is an archive (gzip): unpack it first"),
         (b"PK\x03\x04" + random.Random(1).randbytes(100), "is an archive (zip): unpack it first"),
         (b"MSCF" + bytes(100), "is an archive (cabinet): unpack it first"),
+        (text(*client_call(call())).encode("utf-32"), "is in UTF-32: save it as UTF-8 first"),
+        (text(*client_call(call())).encode("utf-32-be"), "is in UTF-32: save it as UTF-8 first"),
     ],
 )
 def test_a_binary_file_is_told(content: bytes, told: str) -> None:
@@ -700,6 +702,17 @@ def test_the_strings_in_a_program_prove_nothing() -> None:
 def test_a_log_with_a_run_of_zeros_as_a_crash_leaves_it_is_read() -> None:
     content = text(*client_call(call(1))).encode() + bytes(4096) + text("", *client_call(call(2))).encode()
     assert [each.conclusive for each in found_in(content)] == [True, True]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("zeros", [4096, 20_000, 300_000])
+def test_a_call_right_behind_a_run_of_zeros_is_whole(encoding: str, zeros: int) -> None:
+    noise = text(*(made.server_noise(0, START) for _ in range(1000))).encode(encoding)
+    content = noise + bytes(zeros) + text(*server_call(call())).encode(encoding)
+    (found,) = found_in(content)
+    assert isinstance(found, ServerFinding)
+    assert (found.conclusive, found.call_id, found.thread) == (True, call().call_id, call().thread)
+    assert found.time == call().time
 
 
 def findings_of(content: bytes) -> list[tuple[object, ...]]:
@@ -774,11 +787,14 @@ def test_a_change_of_encoding_is_seen_wherever_a_block_ends(short: int) -> None:
 
 
 @pytest.mark.parametrize("encoding", made.ENCODINGS)
-def test_a_copy_with_carriage_returns_alone_has_its_times_threads_and_lines(encoding: str) -> None:
+@pytest.mark.parametrize("line_end", ["\r", "\n\r", "\r\r\n"])
+def test_a_copy_with_odd_line_ends_has_its_times_threads_and_lines(encoding: str, line_end: str) -> None:
     calls = [made.call(each, time=made.START + timedelta(days=each), pid=500 + each) for each in (1, 2)]
     noise = [made.client_noise(each, made.START) for each in range(3000)]
     lines = [*noise, *made.client_call(calls[0]), *noise, *made.client_call(calls[1]), *noise, ""]
-    copy, whole = (list(logs.scan(io.BytesIO(end.join(lines).encode(encoding)), name="a")) for end in ("\r", "\r\n"))
+    copy, whole = (
+        list(logs.scan(io.BytesIO(end.join(lines).encode(encoding)), name="a")) for end in (line_end, "\r\n")
+    )
     assert copy == whole
     assert [found.pid for found in copy if isinstance(found, ClientFinding)] == [501, 502]
 
@@ -863,6 +879,21 @@ def test_a_file_is_what_its_lines_say(content: str, kind: FileKind) -> None:
     list(log)
     assert log.file.kind is kind
     assert log.file.problem is None
+
+
+def test_a_log_is_the_same_kind_when_all_its_beginnings_are_wrapped() -> None:
+    for width in range(25, 60):
+        for noise, kind in (made.client_noise, FileKind.CLIENT), (made.server_noise, FileKind.SERVER):
+            log = logs.scan(io.StringIO(made.word_wrapped([noise(1, START)] * 5, width, breaks=True)))
+            list(log)
+            assert log.file.kind is kind, width
+
+
+def test_a_log_in_which_another_one_follows_is_both() -> None:
+    client, server = text(*client_call(call())), text(*server_call(call()))
+    log = logs.scan(io.BytesIO(b"\xff\xfe" + client.encode("utf-16-le") + b"\xfe\xff" + server.encode("utf-16-be")))
+    assert [found.kind for found in log] == ["client", "server"]
+    assert log.file.kind is FileKind.MIXED
 
 
 def test_the_log_of_a_later_agent_is_recognised_and_proves_nothing() -> None:

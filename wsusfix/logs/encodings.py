@@ -11,7 +11,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["BYTES", "TEXT", "Encoding", "archive_of", "encoding_of", "looks_binary", "marked", "with_line_ends_of"]
+__all__ = [
+    "BYTES",
+    "TEXT",
+    "Encoding",
+    "archive_of",
+    "encoding_of",
+    "is_utf_32",
+    "looks_binary",
+    "marked",
+    "with_line_ends_of",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,13 @@ def encoding_of(head: bytes) -> Encoding:
         if even > half / 4 and even > 4 * odd:
             return Encoding("utf-16-be")
     return BYTES
+
+
+def is_utf_32(head: bytes) -> bool:
+    """Return whether text that begins with *head* has four bytes for each character, nearly all of them ASCII."""
+    fewest, *others = sorted(head[at::4].count(0) for at in range(4))
+    quarter = len(head) / 4
+    return fewest < 0.1 * quarter and min(others) > 0.9 * quarter
 
 
 def with_line_ends_of(text: bytes, encoding: Encoding) -> Encoding:

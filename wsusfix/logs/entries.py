@@ -17,7 +17,7 @@ from typing import Final
 from wsusfix.logs.encodings import BYTES, Encoding
 from wsusfix.logs.stamps import CLIENT_LINE, SERVER_LINE, STAMPED_LINE, moment
 
-__all__ = ["Entry", "EntryReader", "Of"]
+__all__ = ["LONGEST_LINE", "Entry", "EntryReader", "Of"]
 
 #: A line longer than this is taken in pieces, an entry with more lines or bytes is handed on in parts.
 LONGEST_LINE: Final = 8192
@@ -95,7 +95,7 @@ def _merged(joined: _Spans, apart: Iterator[re.Match[bytes]]) -> _Spans:
 
 
 def _whole(line: bytes) -> bytes:
-    return line.lstrip(b" \t>")
+    return line.lstrip(b" \t\r>")
 
 
 class EntryReader:
@@ -130,7 +130,7 @@ class EntryReader:
         data, self._half = self._half + data, b""
         if self._decoder is not None:
             data = self._decoder.decode(data).encode("utf-8", "replace")
-        elif b"\0" in data:
+        if b"\0" in data:
             # A crash's zeros, or text that goes on in UTF-16: what is looked for is ASCII, and whole without them.
             data = data.replace(b"\0", b"")
         if self._newline == b"\r":

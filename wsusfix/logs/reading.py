@@ -24,14 +24,15 @@ from wsusfix.logs.encodings import (
     Encoding,
     archive_of,
     encoding_of,
+    is_utf_32,
     looks_binary,
     marked,
     with_line_ends_of,
 )
-from wsusfix.logs.entries import Entry, EntryReader, Of
+from wsusfix.logs.entries import LONGEST_LINE, Entry, EntryReader, Of
 from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, LogProblem, ServerFinding
 from wsusfix.logs.server import ServerCalls
-from wsusfix.logs.stamps import CLIENT_LINE, SERVER_LINE, STAMPED_LINE, moment, offset_of_header, zone_of
+from wsusfix.logs.stamps import STAMPED_LINE, moment, offset_of_header, zone_of
 
 __all__ = ["BLOCK", "NEEDLES", "LogScan", "Readable", "Source", "scan"]
 
@@ -130,10 +131,12 @@ class LogScan(Iterator[Finding]):
         return self._blocks.entries.work
 
     def _judged(self) -> FileKind:
-        # What was found counts for more than how lines begin: a copy may have lost all its beginnings.
-        if self._blocks.kind is not FileKind.OTHER or not self._kinds:
-            return self._blocks.kind
-        return FileKind.MIXED if len(self._kinds) == 2 else FileKind(next(iter(self._kinds)))
+        kind = self._blocks.kind
+        if kind not in (FileKind.OTHER, FileKind.CLIENT, FileKind.SERVER):
+            return kind
+        # What was found counts, too: a copy may have lost all its beginnings, or another log may follow in it.
+        kinds = self._kinds if kind is FileKind.OTHER else self._kinds | {kind.value}
+        return FileKind.MIXED if len(kinds) == 2 else FileKind(next(iter(kinds), kind))
 
     def _read(self) -> Iterator[Finding]:
         try:
@@ -349,12 +352,16 @@ class _Blocks:
                 raise _NotALog(FileKind.BINARY, "is no text")
             raise _NotALog(FileKind.EMPTY, "is empty")
         self.encoding = with_line_ends_of(text, self.encoding)
+        if is_utf_32(head):
+            raise _NotALog(FileKind.BINARY, "is in UTF-32: save it as UTF-8 first")
         archive = archive_of(head)
         if archive is not None:
             raise _NotALog(FileKind.BINARY, f"is an archive ({archive}): unpack it first")
         lines = text.split(self.encoding.newline.encode())
-        clients = _enough(list(map(CLIENT_LINE.match, lines)))
-        servers = _enough([None if CLIENT_LINE.match(line) else SERVER_LINE.match(line) for line in lines])
+        reader = EntryReader(replace(BYTES, newline=self.encoding.newline))
+        entries = [*reader.feed(text), *reader.end()]
+        clients = _enough([entry.head for entry in entries if entry.of == Of.CLIENT], len(lines))
+        servers = _enough([entry.head for entry in entries if entry.of == Of.SERVER], len(lines))
         if clients and servers:
             self.kind = FileKind.MIXED
         elif servers:
@@ -471,7 +478,9 @@ class _Blocks:
         at = self._buffer.find(sought, start - self.base, hit - self.base)
         while at >= 0 and (self.base + at - mark) % unit:
             at = self._buffer.find(sought, at + 1, hit - self.base)
-        return start if at < 0 else self.base + at + unit
+        if at < 0 or self.base + at - start > LONGEST_LINE * unit:
+            return start  # what stands in front of that line end is no line: zeros that a crash left, as a rule
+        return self.base + at + unit
 
     def _begin(self, stream: _Bytes, start: int) -> None:
         self._fed = start
@@ -499,11 +508,11 @@ class _Blocks:
                 yield from self._server.take(entry)
 
 
-def _enough(found: list[re.Match[bytes] | None]) -> list[re.Match[bytes]]:
-    """Return the lines that begin as a log's do: one with its time is enough, without it must be a good part of all."""
-    matching = [match for match in found if match is not None]
-    dated = any(match["date"] is not None for match in matching)
-    return matching if dated or len(matching) > len(found) / 4 else []
+def _enough(heads: list[re.Match[bytes] | None], lines: int) -> list[re.Match[bytes]]:
+    """Return the beginnings that tell whose log it is: one with a time will do, else many lines must have one."""
+    known = [head for head in heads if head is not None]
+    dated = any(head["date"] is not None for head in known)
+    return known if dated or len(known) > lines / 4 else []
 
 
 class _LineNumbers:

@@ -18,7 +18,7 @@ from typing import Final
 
 __all__ = ["CLIENT_LINE", "SERVER_LINE", "STAMPED_LINE", "decoded", "moment", "offset_of_header", "zone_of"]
 
-_FRONT: Final = rb"[> \t]{0,8}(?:\xef\xbb\xbf)?"
+_FRONT: Final = rb"[> \t\r]{0,8}(?:\xef\xbb\xbf)?"
 _DATE: Final = rb"(?P<date>\d{4}[-/]\d\d[-/]\d\d)"
 _TIME: Final = rb"(?P<time>\d\d:\d\d:\d\d(?:[:.,]\d{1,7})?)"
 
