@@ -490,13 +490,27 @@ def test_a_call_that_stands_in_two_files_of_a_rolled_over_log_is_put_together(
     )
 
 
-def test_a_client_s_call_that_stands_in_two_files_is_put_together(tmp_path: Path) -> None:
-    lines = client_call(call())
-    (tmp_path / "WindowsUpdate.log.1").write_text(text(*lines[:4]))
-    (tmp_path / "WindowsUpdate.log").write_text(text(*lines[4:-2]))
+ECHOED = made.client_line(START + timedelta(milliseconds=55), 912, "c44", "AU", "  # Search failed: 0x8024400E")
+
+
+@pytest.mark.parametrize("first", range(1, 12))
+def test_a_client_s_call_that_stands_in_two_files_is_put_together(tmp_path: Path, first: int) -> None:
+    lines = [*client_call(call()), ECHOED]
+    (tmp_path / "WindowsUpdate.log.1").write_text(text(*lines[:first]))
+    (tmp_path / "WindowsUpdate.log").write_text(text(*lines[first:]))
     (found,) = logs.examine(tmp_path).findings
-    assert found.conclusive
-    assert found.file.endswith(".log.1")
+    assert isinstance(found, ClientFinding)
+    # An ID by itself says nothing of which call it is.
+    assert (found.conclusive, found.http_status) == (not lines[first].endswith(f"ID:{call().call_id}"), 200)
+    assert found.file.endswith(".log.1" if first > 2 else ".log")
+
+
+def test_a_client_s_error_that_no_call_of_another_file_explains_stays(tmp_path: Path) -> None:
+    (tmp_path / "WindowsUpdate.log.1").write_text(text(*client_call(call())))
+    later = made.client_line(START + timedelta(minutes=2), 912, "c44", "AU", "  # Search failed: 0x8024400E")
+    other = made.client_line(START, 913, "c44", "AU", "  # Search failed: 0x8024400E")
+    (tmp_path / "WindowsUpdate.log").write_text(text(ECHOED, later, other))
+    assert [found.conclusive for found in logs.examine(tmp_path).findings] == [False, False, True]
 
 
 def test_halves_of_different_logs_are_not_put_together(tmp_path: Path) -> None:

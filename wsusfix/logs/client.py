@@ -18,7 +18,7 @@ from wsusfix.logs.entries import Entry, Of
 from wsusfix.logs.findings import ClientFinding
 from wsusfix.logs.stamps import decoded, offset_of_header, zone_of
 
-__all__ = ["ClientCalls"]
+__all__ = ["ECHO", "ClientCalls"]
 
 _CODE: Final = advisory.CLIENT_ERROR[2:-1].encode()
 _SERVICE: Final = advisory.CLIENT_METHOD.partition("/")[0].encode()
@@ -63,7 +63,7 @@ _BEFORE: Final = 60
 #: Lines of one call follow each other at once; what comes later is another call's.
 _SOON: Final = timedelta(seconds=10)
 #: An error goes up through the agent and is logged by other threads of the process for a while.
-_ECHO: Final = timedelta(seconds=60)
+ECHO: Final = timedelta(seconds=60)
 
 #: Error, head, fault, code, method, ID.
 _ALL_PARTS: Final = 6
@@ -173,7 +173,7 @@ class ClientCalls:
     def _echo(self, call: _Call | None, key: _Key, place: Place, value: bytes) -> None:
         if call is None:
             heads = filter(None, map(self._heads.get, _of(key)))
-            if any(head.near(place, _ECHO) for head in heads):
+            if any(head.near(place, ECHO) for head in heads):
                 return
             call = self._begin(key, place)
         call.parts.setdefault("error", value)
