@@ -340,7 +340,7 @@ class _Watch:
             return told(state=CanaryState.UNKNOWN, missing=(why,))
         if detection.served:
             return told(state=CanaryState.SERVED, missing=())
-        if _failed_since(detection, self._client.client_log()):
+        if _failed_since(detection, self._client.client_log(), self._names):
             return told(state=CanaryState.HIT, missing=())
         return told(
             state=CanaryState.UNKNOWN,
@@ -385,8 +385,8 @@ class _Watch:
                 if earlier is not None and began <= earlier:
                     continue
                 # A search that asked another server says nothing of this one, however it went.
-                if detection.server_url is not None and not _asked(detection, self._names):
-                    why = f"it asked {printable(detection.server_url or '', 200)}"
+                if detection.server_url is not None and not _is_one_of(detection.server_url, self._names):
+                    why = f"it asked {printable(detection.server_url, 200)}"
                     continue
                 return detection, ""
             if time.monotonic() + pause > deadline:
@@ -397,17 +397,21 @@ class _Watch:
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
 
-def _failed_since(detection: Detection, log: MachineLogs) -> bool:
-    """Return whether a call failed by the fault since *detection* began.
+def _failed_since(detection: Detection, log: MachineLogs, names: tuple[str, ...]) -> bool:
+    """Return whether a call failed by the fault since *detection* began, and not at another server.
 
     Both times are of one log, and compared as they stand there: its header may give the zone of another season.
     """
     began = detection.time
     return began is not None and any(
-        found.conclusive and found.time is not None and found.time.replace(tzinfo=None) >= began.replace(tzinfo=None)
+        isinstance(found, ClientFinding)
+        and found.conclusive
+        and (found.server_url is None or _is_one_of(found.server_url, names))
+        and found.time is not None
+        and found.time.replace(tzinfo=None) >= began.replace(tzinfo=None)
         for found in log.findings
     )
 
 
-def _asked(detection: Detection, names: tuple[str, ...]) -> bool:
-    return any(same_server(detection.server_url or "", name) for name in names)
+def _is_one_of(url: str, names: tuple[str, ...]) -> bool:
+    return any(same_server(url, name) for name in names)

@@ -162,6 +162,10 @@ def test_a_client_whose_log_has_the_zone_of_another_season_does_not_say_none_sin
     assert "does not reach so far" in logs.since_text(CLOCK + minute)
 
 
+#: The first line of a call, without what is sought.
+BEGUN = server_call(call(1))[0].partition("\n")[0]
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -172,6 +176,9 @@ def test_a_client_whose_log_has_the_zone_of_another_season_does_not_say_none_sin
         ({"dropped": 12}, "12 places that may show failed calls were not brought back"),
         ({"edges": "not a log\nat all\n"}, "does not look like the log of a server"),
         ({"edges": "\r\n".join(client_call(call(1)))}, "does not look like the log of a server"),
+        ({"edges": f"{healthy(START)}\n{BEGUN}"}, "it ends where a failed call may have begun"),
+        ({"edges": f"{healthy(START)}\n{BEGUN}\r\n"}, "it ends where a failed call may have begun"),
+        ({"edges": f"{healthy(START)}\n{BEGUN}\r\n   at System.Coll"}, "it ends where a failed call may have begun"),
     ],
 )
 def test_what_was_not_read_is_told_and_leaves_the_symptom_unknown(changed: dict[str, Any], said: str) -> None:
@@ -194,6 +201,7 @@ def test_what_was_not_read_is_told_and_leaves_the_symptom_unknown(changed: dict[
         (server(file(), denied="C:\\logs\\wsus.txt: Tilgang til banen ble avsl\u00e5tt."), "avsl\u00e5tt"),
         (server(), "no log was found"),
         (server(file(), left_out=3), "3 older files"),
+        (server(file(), left_out=20_000), "20000 older files"),
         (
             server(file(), named="D:\\WSUS logs\\w.log"),
             "there is no log at D:\\WSUS logs\\w.log, where the registry says",
@@ -212,6 +220,13 @@ def test_without_the_whole_of_the_logs_it_is_never_no(logs: MachineLogs, said: s
     assert diagnosis.observed is Observed.UNKNOWN
     assert said in diagnosis.observed_why
     assert logs.none_since(START) is None
+
+
+def test_a_log_that_ends_with_a_whole_call_lacks_nothing() -> None:
+    text = failed(call(1))
+    for end in (text, healthy(CLOCK), text.partition("\n")[2]):
+        logs = server(file(PATH, group(4000, text), edges=f"{healthy(START)}\n{end}"))
+        assert (logs.complete, logs.proven) == (True, True)
 
 
 def test_the_log_that_the_registry_names_is_told_apart_by_its_place_alone() -> None:

@@ -256,6 +256,28 @@ def test_a_client_that_fails_at_another_server_says_nothing_against_this_one(lab
         assert server.verify(canary=found).ok
 
 
+def test_a_call_that_fails_at_another_server_after_the_search_is_not_held_against_this_one(lab: Lab) -> None:
+    lab.add_server("wsus01", wsus="3.0 SP1 KB954960")
+    faulty = lab.add_server("wsus02", wsus="3.0 SP1")
+    client, other = lab.add_client("pc01", server="http://wsus01/"), lab.add_client("pc02", server=faulty)
+    agent = client.agent
+    assert agent is not None
+    assert other.agent is not None
+    reach, detect = other.agent._reach, agent.detect
+
+    def twice(time: datetime | None = None) -> str | None:
+        detect(time)
+        agent._address, agent._reach = "http://wsus02/", reach
+        return detect(time)
+
+    agent.detect = twice  # type: ignore[method-assign]
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert "0x8024402C, which does not show the fault" in found.why
+    with wsusfix.connect(**client.connection) as there:
+        assert there.client_log().proven
+
+
 @pytest.mark.parametrize(("header", "now"), [(-420, -480), (-480, -420)])
 def test_a_client_whose_log_has_the_zone_of_another_season_is_followed_all_the_same(
     lab: Lab, header: int, now: int

@@ -297,7 +297,7 @@ def parse(host: str, side: FileKind, answer: Mapping[str, Scalar]) -> MachineLog
         unread.append(f"there is no log at {printable(named, 260)}, where the registry says that it is")
     if not files:
         unread.append("no log was found: " + printable(", ".join(places), 400))
-    left_out = _number(host, "left_out", str(answer["left_out"]), 10_000)
+    left_out = _number(host, "left_out", str(answer["left_out"]), 10**6)
     if left_out:
         unread.append(f"{left_out} older files")
     return MachineLogs(
@@ -378,10 +378,13 @@ def _file(
         name=name,
         utc_offset=zone if known is None else known,
     )
-    for _ in edges:
-        pass  # only how the file looks is asked: what its edges show is in the groups, too
+    # What the edges show of calls is in the groups, too, but for one whose lines so far hold nothing that is sought.
+    lines = str(answer.get(f"edges_{number}", "")).rstrip("\r\n").count("\n")
+    begun = any(_has_only_begun(each) and (each.line or 0) >= lines for each in edges)
     kind, problem = edges.file.kind, edges.file.problem
     missing = refused
+    if begun:
+        missing.append("it ends where a failed call may have begun")
     if trouble:
         missing.append(_PROBLEMS.get(trouble, trouble))
         kind = kind if length and kind is not FileKind.EMPTY else FileKind.UNREADABLE
@@ -401,6 +404,11 @@ def _file(
 def _is_bare_fault(finding: ClientFinding | ServerFinding) -> bool:
     """Return whether it is a server's fault without anything of its cause."""
     return isinstance(finding, ServerFinding) and finding.exception is None and not finding.frames
+
+
+def _has_only_begun(finding: Finding) -> bool:
+    """Return whether it is a server's exception whose stack is not there."""
+    return isinstance(finding, ServerFinding) and finding.exception is not None and not finding.frames
 
 
 def _begins_in_stack(data: bytes) -> bool:
