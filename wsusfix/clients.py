@@ -342,10 +342,11 @@ class _Watch:
             return told(state=CanaryState.SERVED, missing=())
         if _failed_since(detection, self._client.client_log(), self._names):
             return told(state=CanaryState.HIT, missing=())
-        return told(
-            state=CanaryState.UNKNOWN,
-            missing=(f"its search failed with {detection.error}, which does not show the fault",),
-        )
+        if detection.error is None:
+            why = "its search came through, and does not tell which server it asked"
+        else:
+            why = f"its search failed with {detection.error}, which does not show the fault"
+        return told(state=CanaryState.UNKNOWN, missing=(why,))
 
     def _missing(self, settings: ClientSettings, before: MachineLogs) -> tuple[str, ...]:
         """Say what a detection of this client would lack to prove anything."""

@@ -334,6 +334,21 @@ def test_a_search_that_fails_for_another_reason_proves_nothing(lab: Lab) -> None
     assert "0x8024402C, which does not show the fault" in found.why
 
 
+def test_a_search_that_does_not_tell_whom_it_asked_proves_nothing(lab: Lab) -> None:
+    client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1 KB954960"))
+    agent = client.agent
+    assert agent is not None
+    write = agent._write
+
+    def without_address(time: datetime, component: str, *texts: str) -> None:
+        write(time, component, *(text for text in texts if advisory.CLIENT_URL not in text))
+
+    agent._write = without_address  # type: ignore[method-assign]
+    found = canary(client, "wsus01")
+    assert found.state is wsusfix.CanaryState.UNKNOWN
+    assert found.why == "its search came through, and does not tell which server it asked"
+
+
 def test_an_old_symptom_is_not_held_against_a_server_that_is_not_reached_now(lab: Lab) -> None:
     client = lab.add_client("pc01", server=lab.add_server("wsus01", wsus="3.0 SP1"))
     assert client.agent is not None
