@@ -6,15 +6,12 @@ every byte is searched once for each string, parsed at most once, and read a sec
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Final
 
 from wsusfix import advisory, errors
 from wsusfix.logs.client import ClientCalls
@@ -32,19 +29,11 @@ from wsusfix.logs.encodings import (
 from wsusfix.logs.entries import LONGEST_LINE, Entry, EntryReader, Of
 from wsusfix.logs.findings import ClientFinding, FileKind, Finding, LogFile, LogProblem, ServerFinding
 from wsusfix.logs.server import ServerCalls
+from wsusfix.logs.sources import BlockStream, NotALog, Source, name_of, opened
 from wsusfix.logs.stamps import STAMPED_LINE, moment, offset_of_header, zone_of
 
-__all__ = ["BLOCK", "NEEDLES", "LogScan", "Readable", "Source", "scan"]
+__all__ = ["BLOCK", "NEEDLES", "LogScan", "scan"]
 
-
-class Readable(Protocol):
-    """A stream, as far as it is needed; with ``readinto``, ``tell`` and ``seek`` it is read with less work."""
-
-    def read(self, size: int = ..., /) -> bytes | str | None:
-        """Return so many bytes or characters, or fewer; nothing at the end."""
-
-
-Source = str | os.PathLike[str] | Readable
 
 #: What the blocks are searched for: a client's error in either spelling of its last digit, the error code that both
 #: logs name, the first frame of the server's stack, and the header that gives a client's time zone.
@@ -68,8 +57,8 @@ _MARGIN: Final = 512
 #: Bytes that stay in front of the next block, in the widest encoding.
 _KEPT: Final = 2 * (_BEFORE + _MARGIN)
 #: A file that is not longer is parsed whole, so that an excerpt whose lines were broken inside a needle is read, too.
-#: By so much of its beginning a file is judged, and by so much of its end how far it reaches.
 _HEAD: Final = 64 * 1024
+#: By so much of its beginning a file is judged, and by so much of its end how far it reaches.
 _JUDGED: Final = 16 * 1024
 _TAIL: Final = 4096
 _UTC: Final = timezone.utc
@@ -99,7 +88,7 @@ class LogScan(Iterator[Finding]):
         if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
             raise errors.UsageError("a log is a path or a stream that can be read", phase="logs")
         self._source = source
-        self._name = name if name is not None else _name_of(source)
+        self._name = name if name is not None else name_of(source)
         self._blocks = _Blocks(self._name, utc_offset)
         self._problem: str | None = None
         self._kind: FileKind | None = None
@@ -140,12 +129,12 @@ class LogScan(Iterator[Finding]):
 
     def _read(self) -> Iterator[Finding]:
         try:
-            with _opened(self._source) as stream:
+            with opened(self._source) as stream:
                 for finding in self._blocks.read(stream):
                     self._count += 1
                     self._kinds.add(finding.kind)
                     yield finding
-        except _NotALog as refusal:
+        except NotALog as refusal:
             self._kind, self._problem = refusal.kind, refusal.problem
         except OSError as error:
             self._problem = f"cannot be read: {error.strerror or error}"
@@ -156,89 +145,6 @@ class LogScan(Iterator[Finding]):
             self._problem = "the log of a later agent, which writes other lines than the advisory's"
         elif self._problem is not None:
             yield LogProblem(self._name, self._problem)
-
-
-class _NotALog(Exception):
-    """Nothing to search here, and why."""
-
-    def __init__(self, kind: FileKind, problem: str) -> None:
-        super().__init__(problem)
-        self.kind = kind
-        self.problem = problem
-
-
-# --- opening --------------------------------------------------------------------------------------------------------
-
-
-def _name_of(source: Source) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source)
-    return str(getattr(source, "name", "") or "<stream>")
-
-
-@contextlib.contextmanager
-def _opened(source: Source) -> Iterator[_Bytes]:
-    if not isinstance(source, (str, os.PathLike)):
-        yield _Bytes(source)
-        return
-    path = Path(source)
-    try:
-        kind = path.stat().st_mode
-    except ValueError as error:
-        raise _NotALog(FileKind.UNREADABLE, f"is not the name of a file: {error}") from None
-    if stat.S_ISDIR(kind):
-        with os.scandir(path):  # one without rights is told as such
-            pass
-        raise _NotALog(FileKind.UNREADABLE, "is a folder")
-    if not stat.S_ISREG(kind):
-        raise _NotALog(FileKind.UNREADABLE, "is a device or a pipe, not a file")
-    # Python opens files on Windows so that others may go on writing: both services keep their logs open.
-    with open(path, "rb", buffering=0) as stream:
-        yield _Bytes(stream)
-
-
-class _Bytes:
-    """A stream as blocks of bytes, whatever it is: raw, buffered, with ``read`` alone, or of text."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = cast(Any, stream)
-        self._into = getattr(stream, "readinto", None)
-        self._left = b""
-        self.start = self._position()
-
-    def _position(self) -> int | None:
-        """Where the stream stands, ``None`` when it cannot go back or counts otherwise than in bytes."""
-        if self._into is None:
-            return None
-        try:
-            return int(self._stream.tell()) if self._stream.seekable() else None
-        except (AttributeError, OSError, ValueError):
-            return None
-
-    def into(self, view: memoryview) -> int:
-        """Fill *view* from its beginning, perhaps not to its end; return how many bytes, 0 at the end of the stream."""
-        try:
-            if self._into is not None:
-                return self._into(view) or 0
-            if not self._left:
-                read = self._stream.read(len(view) // 4)
-                self._left = read.encode("utf-8", "replace") if isinstance(read, str) else bytes(read or b"")
-        except ValueError as error:  # closed meanwhile, or text in another encoding than it was opened with
-            raise OSError(str(error)) from None
-        piece, self._left = self._left[: len(view)], self._left[len(view) :]
-        view[: len(piece)] = piece
-        return len(piece)
-
-    @contextlib.contextmanager
-    def back_at(self, offset: int) -> Iterator[None]:
-        """Read from *offset* for a while, then go on where it was."""
-        assert self.start is not None
-        here = self._stream.tell()
-        self._stream.seek(self.start + offset)
-        try:
-            yield
-        finally:
-            self._stream.seek(here)
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------
@@ -263,15 +169,16 @@ class _Blocks:
         self._buffer = bytearray(_KEPT + BLOCK)
         self.base = 0
         self._size = 0
-        self._searched = 0
-        self._fed = 0
-        self._due = 0
         #: Where the text begins: in front of it are blanks and zeros only.
         self._text = 0
         self._zeros = False
+        #: Up to where the needles were looked for, up to where lines were parsed, and up to where they have to be.
+        self._searched = 0
+        self._fed = 0
+        self._due = 0
         self._lines = _LineNumbers()
 
-    def read(self, stream: _Bytes) -> Iterator[ClientFinding | ServerFinding]:
+    def read(self, stream: BlockStream) -> Iterator[ClientFinding | ServerFinding]:
         """Yield what is found."""
         ended = self._first(stream)
         while not self._text_begins() and not ended:
@@ -284,7 +191,7 @@ class _Blocks:
             raise
         self._last()
 
-    def _rest(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
+    def _rest(self, stream: BlockStream, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
         if ended and not self.base and self._size <= _HEAD:
             self._begin(stream, self.encoding.mark)
             self._due = self._size
@@ -297,7 +204,7 @@ class _Blocks:
 
     # --- filling the buffer -----------------------------------------------------------------------------------------
 
-    def _first(self, stream: _Bytes) -> bool:
+    def _first(self, stream: BlockStream) -> bool:
         """Read so much that the file can be judged; return whether that is all of it."""
         with memoryview(self._buffer) as view:
             while self._size <= _HEAD:
@@ -308,7 +215,7 @@ class _Blocks:
                     return True
         return False
 
-    def _more(self, stream: _Bytes) -> bool:
+    def _more(self, stream: BlockStream) -> bool:
         """Read the next block behind the end of the last one; return whether there was none."""
         kept = min(self._size, _KEPT)
         gone = self._size - kept
@@ -349,14 +256,14 @@ class _Blocks:
         text = self._decoded(head)
         if not text.strip(b" \t\r\n\v\f\0"):
             if self._zeros and not self.encoding.mark:
-                raise _NotALog(FileKind.BINARY, "is no text")
-            raise _NotALog(FileKind.EMPTY, "is empty")
+                raise NotALog(FileKind.BINARY, "is no text")
+            raise NotALog(FileKind.EMPTY, "is empty")
         self.encoding = with_line_ends_of(text, self.encoding)
         if is_utf_32(head):
-            raise _NotALog(FileKind.BINARY, "is in UTF-32: save it as UTF-8 first")
+            raise NotALog(FileKind.BINARY, "is in UTF-32: save it as UTF-8 first")
         archive = archive_of(head)
         if archive is not None:
-            raise _NotALog(FileKind.BINARY, f"is an archive ({archive}): unpack it first")
+            raise NotALog(FileKind.BINARY, f"is an archive ({archive}): unpack it first")
         lines = text.split(self.encoding.newline.encode())
         reader = EntryReader(replace(BYTES, newline=self.encoding.newline))
         entries = [*reader.feed(text), *reader.end()]
@@ -370,7 +277,7 @@ class _Blocks:
             later = sum(b"/" in (found["date"] or b"") for found in clients)
             self.kind = FileKind.CLIENT_LATER if 2 * later > len(clients) else FileKind.CLIENT
         elif looks_binary(text):
-            raise _NotALog(FileKind.BINARY, "is no text")
+            raise NotALog(FileKind.BINARY, "is no text")
         self.entries = EntryReader(self.encoding)
         self.begins = self._time(lines, offset_of_header(text))
 
@@ -401,7 +308,7 @@ class _Blocks:
 
     # --- searching --------------------------------------------------------------------------------------------------
 
-    def _search(self, stream: _Bytes, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
+    def _search(self, stream: BlockStream, ended: bool) -> Iterator[ClientFinding | ServerFinding]:
         end = self.base + self._size
         limit = end if ended else max(self._searched, end - _MARGIN)
         if self.encoding.wide is not None and self._goes_on_otherwise(limit):
@@ -482,7 +389,7 @@ class _Blocks:
             return start  # what stands in front of that line end is no line: zeros that a crash left, as a rule
         return self.base + at + unit
 
-    def _begin(self, stream: _Bytes, start: int) -> None:
+    def _begin(self, stream: BlockStream, start: int) -> None:
         self._fed = start
         self._client.offset = self._offset
         self.entries.begin(1 + self._lines.before(start, stream, self))
@@ -531,7 +438,7 @@ class _LineNumbers:
         self._lines += blocks.lines_between(self._counted, end)
         self._counted = end
 
-    def before(self, offset: int, stream: _Bytes, blocks: _Blocks) -> int:
+    def before(self, offset: int, stream: BlockStream, blocks: _Blocks) -> int:
         """Return how many lines end before *offset*, which lies in the buffer."""
         first = blocks.base + (blocks.base - blocks.encoding.mark) % blocks.encoding.unit
         if self._counted < first and offset > self._counted:
@@ -544,7 +451,7 @@ class _LineNumbers:
         return self._lines
 
 
-def _lines_in(stream: _Bytes, start: int, end: int, encoding: Encoding) -> int:
+def _lines_in(stream: BlockStream, start: int, end: int, encoding: Encoding) -> int:
     """Read what lies between two offsets once more and count its lines."""
     sought = encoding.encode(encoding.newline)
     block = bytearray(BLOCK)
