@@ -114,8 +114,10 @@ class Timeouts(Presentable):
         operation: for which the server may hold one WSMan request open; the client waits some seconds longer.
         script: for the answer of one ordinary script.
         opening: for opening the session, retries included (a server that has just started refuses for a while).
-        upload: without progress; a slow line that gets through at all is let go on, so there is no deadline for the
-            whole: at worst each message, of 85,000 bytes, takes so long.
+        upload: without progress; a slow line that gets through at all is let go on: at worst each message, of 85,000
+            bytes, takes so long.
+        upload_total: for a whole upload, attempts after a broken line included; the next one goes on from what the
+            server has.
         assemble: for joining and hashing an uploaded file on the server.
         start: for the scheduled task to begin.
         busy: for which a job waits for another installation, or for WSUS to end a synchronisation.
@@ -137,6 +139,7 @@ class Timeouts(Presentable):
     script: float = 120.0
     opening: float = 90.0
     upload: float = 120.0
+    upload_total: float = 86400.0
     assemble: float = 600.0
     start: float = 120.0
     busy: float = 900.0

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from wsusfix.lab import Host, Lab
 from wsusfix.lab.http import Quotas
 from wsusfix.lab.packages import write_stand_in
 from wsusfix.options import Connection, Credentials
+from wsusfix.remote import session as sessions
 from wsusfix.remote import upload as uploading
 from wsusfix.remote.session import Lane, Session
 from wsusfix.remote.upload import Upload, safe_name, upload
@@ -313,15 +315,138 @@ def test_nothing_that_gets_through_ends_in_the_fault_after_the_time_allowed(host
 
 
 def test_a_refusal_that_another_look_does_not_explain_is_told_and_not_tried_for_ever() -> None:
-    patience = uploading._Patience(60.0, LANES)
+    progress = uploading._Progress("wsus01", "package.exe", 9, ignore)
+    patience = uploading._Patience(wsusfix.Timeouts(), LANES, progress)
     refusal = wsusfix.ScriptError("it cannot be written")
-    patience.reached(1)
-    patience.wait(refusal)
-    patience.reached(2)  # somebody else brought something: it goes on
-    patience.wait(refusal)
+    for there in (1, 2):  # somebody else brought something: it goes on
+        progress.reached(there)
+        patience.look()
+        assert patience.goes_on_after(refusal)
+        assert not patience.ends_within(patience.pause)
     with pytest.raises(wsusfix.ScriptError) as caught:
-        patience.reached(2)
+        patience.look()
     assert caught.value is refusal
+
+
+def test_what_gets_through_and_is_lost_again_puts_the_end_off_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(uploading, "time", types.SimpleNamespace(monotonic=lambda: now))
+    progress = uploading._Progress("wsus01", "package.exe", 9, ignore)
+    patience = uploading._Patience(wsusfix.Timeouts(upload=60), LANES, progress)
+    lost = wsusfix.BrokenConnectionError("it broke")
+    ended = []
+    for _ in range(3):
+        progress.reached(0)
+        patience.look()
+        now += 100
+        progress.more(5)
+        assert patience.goes_on_after(lost)
+        ended.append(patience.ends_within(patience.pause))
+    assert ended == [False, True, True]
+
+
+def test_a_pause_that_would_outlast_the_time_in_all_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploading, "time", types.SimpleNamespace(monotonic=lambda: 1000.0))
+    progress = uploading._Progress("wsus01", "package.exe", 9, ignore)
+    patience = uploading._Patience(wsusfix.Timeouts(upload=60, upload_total=5), LANES, progress)
+    progress.reached(0)
+    patience.look()
+    assert not patience.ends_within(4.9)
+    assert patience.ends_within(5.0)
+
+
+# --- how long it may take -------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_breaks_after_a_long_while_of_getting_through_is_taken_up_again(host: Host, tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    began = time.monotonic()
+    broke: list[float] = []
+
+    def strike() -> None:
+        broke.append(time.monotonic() - began)
+        host.faults.lose_shells()
+
+    with session_with(host, upload=1.5) as session:
+        host.latency = 0.2
+        began = time.monotonic()
+        there = bring(session, path, once(strike, at=int(0.9 * SIZE)))
+    assert broke[0] > 1.5, "it was too quick to show anything"
+    assert_arrived(host, there, path)
+
+
+def test_an_upload_that_takes_too_long_in_all_says_how_far_it_came_and_the_next_one_goes_on(
+    lab: Lab, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_CLOSING", 0.3)
+    path = a_file(tmp_path)
+    give_up(host, path, at=int(0.7 * SIZE))
+    there_already = sum(host.files.length(part) or 0 for part in parts(host))
+    total = 2.0 if lab.engine is None else 30.0
+
+    def freeze() -> None:
+        host.latency = 60.0
+
+    began = time.monotonic()
+    with session_with(host, upload_total=total) as session:
+        with pytest.raises(wsusfix.DeadlineError) as caught:
+            bring(session, path, once(freeze, at=1))
+        took = time.monotonic() - began
+        assert lanes() == []
+        host.latency = 0.0
+        assert_says_how_far(caught.value, host, total, there_already)
+        # Less than any of the other deadlines that count here.
+        assert took < total + 10
+        events: list[Event] = []
+        there = upload_again(session, path, events)
+    assert isinstance(events[0], UploadProgress)
+    assert events[0].resumed == there_already
+    assert there.sent == SIZE - there_already
+    assert_arrived(host, there, path)
+
+
+def assert_says_how_far(error: wsusfix.WsusFixError, host: Host, total: float, there: int) -> None:
+    assert (error.host, error.phase) == (host.connection["host"], "upload")
+    assert f"within {total:.10g} s: {there / 1e6:.1f} MB of {SIZE / 1e6:.1f} MB got through" in error.message
+    assert "run again: it goes on" in error.hint
+    assert "timeouts.upload_total" in error.hint
+    assert error.retryable
+
+
+def upload_again(session: Session, path: Path, events: list[Event]) -> Upload:
+    data = path.read_bytes()
+    return upload(
+        session,
+        str(path),
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        reserve=0,
+        timeouts=wsusfix.Timeouts(),
+        on_event=events.append,
+    )
+
+
+@pytest.mark.parametrize("phase", ["stage", "assemble", "sending"])
+def test_a_server_that_does_not_come_back_is_not_waited_for_longer_than_in_all(
+    host: Host, tmp_path: Path, phase: str
+) -> None:
+    path = a_file(tmp_path)
+    with session_with(host, upload_total=2.0) as session:
+
+        def strike() -> None:
+            host.faults.unavailable(seconds=60)
+
+        began = time.monotonic()
+        if phase == "stage":
+            strike()
+        with pytest.raises(wsusfix.DeadlineError) as caught:
+            bring(session, path, once(strike, at=SIZE if phase == "assemble" else SIZE // 2))
+        assert time.monotonic() - began < 12
+    host.faults.clear()
+    assert caught.value.phase == "upload"
+    assert "within 2 s" in caught.value.message
+    assert "503" in caught.value.message, "what was in the way is not told"
+    assert lanes() == []
 
 
 # --- quotas ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,14 +28,17 @@ from wsusfix.errors import (
     PackageError,
     RefusedByServerError,
     ScriptError,
+    WsusFixError,
 )
 from wsusfix.events import Note, Observer, UploadProgress
 from wsusfix.options import Timeouts
-from wsusfix.present import Presentable, printable
+from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.remote.refusals import raise_refusal
-from wsusfix.scripts.contracts import STAGING_NAME, Refusal
+from wsusfix.scripts.contracts import STAGING_NAME, Refusal, Scalar
 
 if TYPE_CHECKING:
+    import tenacity
+
     from wsusfix.remote.session import Lane, Session
 
 __all__ = ["Upload", "safe_name", "upload"]
@@ -122,51 +125,110 @@ def upload(
         sha256: of the whole file, lower-case hexadecimal; the server hashes what it got and compares.
         size: in bytes.
         reserve: free bytes the server's drive must keep besides the file.
-        timeouts: ``upload`` is how long nothing may get through; what gets through, however slowly, is let go on.
+        timeouts: ``upload`` is how long nothing may get through, ``upload_total`` how long it may take in all.
         on_event: is called in this thread.
 
     Raises:
         RefusedByServerError: the staging folder is not closed, or the drive is too full.
         PackageError: the file here cannot be read any more, or has changed.
         NotReachedError, DeadlineError: nothing got through for too long.
+        DeadlineError: it took too long in all.
     """
-    name = safe_name(path.replace("\\", "/").rsplit("/", 1)[-1])
-    file = {"staging_name": STAGING_NAME, "sha256": sha256, "size": str(size), "name": name}
-    progress = _Progress(session.host, name, size, on_event)
-    patience = _Patience(timeouts.upload, session.lanes)
-    again = False
-    while True:
-        staged = session.run(
-            scripts.compose("stage"), {**file, "reserve": str(reserve)}, phase="upload", within=timeouts.assemble
+    return _Uploading(session, path, sha256, size, reserve, timeouts, on_event).run()
+
+
+class _Uploading:
+    """An upload, in as many attempts as it takes."""
+
+    def __init__(
+        self, session: Session, path: str, sha256: str, size: int, reserve: int, timeouts: Timeouts, tell: Observer
+    ) -> None:
+        self._session, self._path, self._sha256, self._size = session, path, sha256, size
+        self._timeouts, self._tell = timeouts, tell
+        name = safe_name(path.replace("\\", "/").rsplit("/", 1)[-1])
+        self._file = {"staging_name": STAGING_NAME, "sha256": sha256, "size": str(size), "name": name}
+        self._reserve = str(reserve)
+        self._progress = _Progress(session.host, name, size, tell)
+        self._patience = _Patience(timeouts, session.lanes, self._progress)
+        #: Whether the server has thrown everything away already, for it was another file.
+        self._again = False
+
+    def run(self) -> Upload:
+        """Try until the file is there, a fault is of no use to try again after, or patience is at its end."""
+        import tenacity  # like pypsrp, not before a server is talked to
+
+        # What may be tried again is an attempt's result. An error that an attempt raises, an observer's own among
+        # them, goes through.
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_result(self._patience.goes_on_after),
+            wait=lambda _: self._patience.pause,
+            stop=lambda state: self._patience.ends_within(state.upcoming_sleep),
+            before_sleep=self._tell_fault,
+            retry_error_callback=self._give_up,
         )
-        raise_refusal(staged, host=session.host, phase="upload")
-        missing = [] if staged["complete"] else _missing(size, str(staged["segments"]))
-        there = size - sum(segment.length for segment in missing)
-        progress.reached(there)
+        result: Upload | WsusFixError = retrying(self._attempt)
+        if isinstance(result, WsusFixError):
+            raise result
+        return result
+
+    def _attempt(self) -> Upload | WsusFixError:
+        """Bring what the server does not have; return the file there, or the fault that came in between."""
+        staged = self._ask("stage", {**self._file, "reserve": self._reserve})
+        raise_refusal(staged, host=self._session.host, phase="upload")
+        missing = [] if staged["complete"] else _missing(self._size, str(staged["segments"]))
+        self._progress.reached(self._size - sum(segment.length for segment in missing))
         if staged["complete"]:
-            return Upload(path=str(staged["path"]), sha256=sha256, size=size, sent=size - progress.resumed)
-        patience.reached(there)
+            return self._arrived(staged)
+        self._patience.look()
         if missing:
-            fault = _Sending(session, path, sha256, missing, patience.lanes, progress, timeouts).run()
+            fault = _Sending(
+                self._session, self._path, self._sha256, missing, self._patience, self._progress, self._timeouts
+            ).run()
             if fault is not None:
-                patience.wait(fault)
-                on_event(
-                    Note(session.host, "upload", f"{getattr(fault, 'message', fault)}; going on with what is missing")
-                )
-                continue
-        answer = session.run(scripts.compose("assemble"), file, phase="upload", within=timeouts.assemble)
+                return fault
+        answer = self._ask("assemble", self._file)
         try:
-            raise_refusal(answer, host=session.host, phase="upload")
+            raise_refusal(answer, host=self._session.host, phase="upload")
         except RefusedByServerError as refusal:
-            if refusal.reason != Refusal.HASH_MISMATCH.value or again:
-                patience.wait(refusal)
-                continue
+            if refusal.reason != Refusal.HASH_MISMATCH.value or self._again:
+                return refusal
             # The server has thrown everything away. If it was the file here that changed, another try is no use.
-            _check(session.host, path, sha256)
-            on_event(Note(session.host, "upload", f"{refusal.message}; sending all of it once more"))
-            again, patience = True, _Patience(timeouts.upload, session.lanes)
-        else:
-            return Upload(path=str(answer["path"]), sha256=sha256, size=size, sent=size - progress.resumed)
+            _check(self._session.host, self._path, self._sha256)
+            self._tell(Note(self._session.host, "upload", f"{refusal.message}; sending all of it once more"))
+            self._again = True
+            self._patience.begin_anew()
+            return self._attempt()
+        return self._arrived(answer)
+
+    def _ask(self, name: str, parameters: Mapping[str, str]) -> dict[str, Scalar]:
+        """Run a script, which the session itself repeats where that is of use."""
+        within = min(self._timeouts.assemble, self._patience.left)
+        try:
+            return self._session.run(scripts.compose(name), parameters, phase="upload", within=within)
+        except _LOST as error:
+            if error.retryable and within < self._timeouts.assemble:
+                raise self._patience.late(error) from None
+            raise
+
+    def _arrived(self, answer: Mapping[str, Scalar]) -> Upload:
+        sent = self._size - self._progress.resumed
+        return Upload(path=str(answer["path"]), sha256=self._sha256, size=self._size, sent=sent)
+
+    def _tell_fault(self, state: tenacity.RetryCallState) -> None:
+        fault = _result(state)
+        self._tell(Note(self._session.host, "upload", f"{fault.message}; going on with what is missing"))
+
+    def _give_up(self, state: tenacity.RetryCallState) -> WsusFixError:
+        fault = _result(state)
+        return self._patience.late(fault) if state.upcoming_sleep >= self._patience.left else fault
+
+
+def _result(state: tenacity.RetryCallState) -> WsusFixError:
+    """Return the fault that the last attempt came to; tenacity asks only where there is one."""
+    assert state.outcome is not None
+    fault = state.outcome.result()
+    assert isinstance(fault, WsusFixError)
+    return fault
 
 
 def _missing(size: int, there: str) -> list[_Stretch]:
@@ -192,48 +254,93 @@ def _stretches(segments: list[_Stretch], lanes: int) -> Iterator[_Stretch]:
 
 
 class _Patience:
-    """Decides whether a broken upload goes on: while bytes get through, and for some time when none do.
+    """Decides whether a broken upload goes on: while bytes get through, for some time when none do, not for ever.
 
-    Not by tenacity, which knows errors and attempts: here what the server has decides, puts the deadline off, and says
-    how many lanes are next.
+    What the server has decides: that puts the deadline off, and says how many lanes are next.
     """
 
-    def __init__(self, seconds: float, lanes: int) -> None:
-        self.lanes = lanes
-        self._seconds = seconds
-        self._reached = -1
-        self._deadline = 0.0
-        self._pause = _FIRST_PAUSE
-        self._doubt: Exception | None = None
+    def __init__(self, timeouts: Timeouts, lanes: int, progress: _Progress) -> None:
+        self._most = lanes
+        self._timeouts = timeouts
+        self._progress = progress
+        self._end = time.monotonic() + timeouts.upload_total
+        self.begin_anew()
 
-    def reached(self, there: int) -> None:
-        """So many bytes are on the server now.
+    def begin_anew(self) -> None:
+        """Nothing is there any more, which is nobody's fault; how long it may take in all stays as it is."""
+        self.lanes = self._most
+        #: Bytes that the last look has shown, and the most that ever got through.
+        self._reached = self._best = -1
+        self._deadline = 0.0
+        #: Looks at the server, one after the other, that have shown no gain.
+        self._in_vain = 0
+        #: The last fault, if a look at the server is to decide about it.
+        self._doubt: WsusFixError | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds until it has taken too long in all."""
+        return self._end - time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has taken too long in all."""
+        return self.left <= 0
+
+    def late(self, fault: WsusFixError | None = None) -> DeadlineError:
+        """Make the error that it took too long in all; *fault* was in the way, if anything was."""
+        progress = self._progress
+        text = (
+            f"the upload has not ended within {self._timeouts.upload_total:.10g} s: "
+            f"{bytes_text(max(0, progress.sent))} of {bytes_text(progress.total)} got through"
+        )
+        return DeadlineError(
+            f"{text}; in the end {fault.message}" if fault is not None else text,
+            host=progress.host,
+            phase="upload",
+            hint="run again: it goes on from what the server has; or give timeouts.upload_total more seconds",
+        )
+
+    def look(self) -> None:
+        """What is there now was looked at, and told to the progress.
 
         Raises:
-            Exception: the last fault, if a look at the server was to decide about it and shows no gain.
+            WsusFixError: the last fault, if this look was to decide about it and shows no gain.
         """
-        if there > self._reached:
-            self._reached, self._deadline = there, time.monotonic() + self._seconds
-            self._pause, self._doubt = _FIRST_PAUSE, None
+        self._put_off()
+        if self._progress.sent > self._reached:
+            self._reached = self._progress.sent
+            self._in_vain, self._doubt = 0, None
             return
         if self._doubt is not None:
             raise self._doubt
+        self._in_vain += 1
         # Fewer, for a line or a server that cannot bear as many.
         self.lanes = max(1, self.lanes // 2)
 
-    def wait(self, fault: Exception) -> None:
-        """Pause before the next look at the server.
+    def _put_off(self) -> None:
+        """Put the deadline off for what has never got through before, though a look may yet show that it was lost."""
+        if self._progress.sent > self._best:
+            self._best, self._deadline = self._progress.sent, time.monotonic() + self._timeouts.upload
 
-        Raises:
-            Exception: the fault, when repeating is no use or nothing got through for too long.
-        """
-        if isinstance(fault, ScriptError) or getattr(fault, "reason", "") in _LOOK_AGAIN:
-            self._doubt = fault
-        elif not getattr(fault, "retryable", False) or time.monotonic() + self._pause > self._deadline:
-            raise fault
-        else:
-            time.sleep(self._pause)
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+    def goes_on_after(self, result: Upload | WsusFixError) -> bool:
+        """Whether another attempt is of use, if there is time for it."""
+        if isinstance(result, Upload):
+            return False
+        self._put_off()
+        if isinstance(result, ScriptError) or getattr(result, "reason", "") in _LOOK_AGAIN:
+            self._doubt = result
+        return result.retryable or self._doubt is not None
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next attempt; a look that is to decide is taken at once."""
+        return 0.0 if self._doubt is not None else min(_FIRST_PAUSE * 2**self._in_vain, _LONGEST_PAUSE)
+
+    def ends_within(self, pause: float) -> bool:
+        """Whether there is no time for another attempt after the pause."""
+        late = self._doubt is None and time.monotonic() + pause > self._deadline
+        return late or pause >= self.left
 
 
 class _Sending:
@@ -249,21 +356,22 @@ class _Sending:
         path: str,
         sha256: str,
         missing: list[_Stretch],
-        lanes: int,
+        patience: _Patience,
         progress: _Progress,
         timeouts: Timeouts,
     ) -> None:
         self._session, self._path, self._sha256 = session, path, sha256
-        self._progress, self._timeouts = progress, timeouts
-        self._lanes = max(1, min(lanes, len(missing) // _SEGMENTS_A_LANE))
+        self._patience, self._progress, self._timeouts = patience, progress, timeouts
+        self._lanes = max(1, min(patience.lanes, len(missing) // _SEGMENTS_A_LANE))
         self._waiting = collections.deque(_stretches(missing, self._lanes))
         #: From the lanes to the caller's thread: bytes that got through or were lost, an error, and None at the end.
         self._reports: queue.SimpleQueue[int | Exception | None] = queue.SimpleQueue()
 
-    def run(self) -> Exception | None:
+    def run(self) -> WsusFixError | None:
         """Send everything; return what the attempt failed in, if it did.
 
         Raises:
+            DeadlineError: it took too long in all.
             BaseException: what the observer raised, or Ctrl-C.
         """
         lanes = [self._session.lane(number) for number in range(1, self._lanes + 1)]
@@ -289,12 +397,14 @@ class _Sending:
                 self._session.close()
         return fault if cut or self._waiting else None
 
-    def _follow(self, working: int) -> Exception | None:
+    def _follow(self, working: int) -> WsusFixError | None:
         """Tell of progress until all lanes have ended, or one in more than a broken line; return the first fault."""
-        fault: Exception | None = None
+        fault: WsusFixError | None = None
         while working:
+            if self._patience.is_over:
+                raise self._patience.late(fault)
             try:
-                report = self._reports.get(timeout=_TICK)
+                report = self._reports.get(timeout=min(_TICK, max(0.0, self._patience.left)))
             except queue.Empty:
                 continue
             match report:
@@ -304,8 +414,10 @@ class _Sending:
                     self._progress.more(report)
                 case NotReachedError() | DeadlineError():
                     fault = fault or report
-                case Exception():
+                case WsusFixError():
                     return report
+                case Exception():
+                    raise report
         return fault
 
     def _work(self, lane: Lane) -> None:
@@ -359,28 +471,29 @@ class _Progress:
 
     def __init__(self, host: str, name: str, total: int, on_event: Observer) -> None:
         self.resumed = -1  #: bytes that were there before this run; -1 before the first look
-        self._host, self._name, self._total, self._tell = host, name, total, on_event
-        self._sent = -1
+        self.sent = -1  #: bytes that have got through; -1 before the first look
+        self.host, self.total = host, total
+        self._name, self._tell = name, on_event
         self._began = time.monotonic()
 
     def reached(self, there: int) -> None:
         """So many bytes are on the server for certain; what was on its way beyond them is lost."""
         if self.resumed < 0:
             self.resumed = there
-        if there != self._sent:
-            self._sent = there
+        if there != self.sent:
+            self.sent = there
             self._report()
 
     def more(self, count: int) -> None:
         """So many more bytes got through; fewer than none were lost again."""
         if count:
-            self._sent = max(0, min(self._sent + count, self._total))
+            self.sent = max(0, min(self.sent + count, self.total))
             self._report()
 
     def _report(self) -> None:
         took = time.monotonic() - self._began
-        rate = max(0.0, (self._sent - self.resumed) / took) if took > _TELLING else 0.0
-        self._tell(UploadProgress(self._host, self._name, self._sent, self._total, self.resumed, rate))
+        rate = max(0.0, (self.sent - self.resumed) / took) if took > _TELLING else 0.0
+        self._tell(UploadProgress(self.host, self._name, self.sent, self.total, self.resumed, rate))
 
 
 def _chunks(host: str, path: str, stretch: _Stretch, taken: Callable[[int], None]) -> Iterator[bytes]:

@@ -83,6 +83,9 @@ options:
       upload:
         description: Without a byte of progress.
         type: float
+      upload_total:
+        description: For a whole upload; the next one goes on from what the server has.
+        type: float
       assemble:
         description: For joining and hashing an uploaded file on the server.
         type: float

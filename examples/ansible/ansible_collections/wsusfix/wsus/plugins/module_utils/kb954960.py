@@ -29,6 +29,7 @@ TIMEOUTS = (
     "script",
     "opening",
     "upload",
+    "upload_total",
     "assemble",
     "start",
     "busy",
