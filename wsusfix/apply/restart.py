@@ -134,24 +134,30 @@ class RestartWork(Work[Restart]):
             # Somebody else's order, perhaps carried out before anybody looked.
             if up + _ROUNDED < (before.clock - began).total_seconds():
                 return True
-        deadline = time.monotonic() + self.site.timeouts.restart
-        pause = _FIRST_PAUSE
-        while True:
+
+        def has_restarted() -> bool:
             asked = time.monotonic()
             try:
                 looked = self.site.look()
             except WsusFixError as error:
                 error.phase = "restart"
-                if not isinstance(error, NotReachedError | DeadlineError) or time.monotonic() + pause > deadline:
-                    raise
-            else:
-                if _uptime(looked) + _ROUNDED < up + (asked - since) or _exchanged(before, looked):
-                    return True
-                if not wait or time.monotonic() + pause > deadline:
-                    return False
+                raise
+            return _uptime(looked) + _ROUNDED < up + (asked - since) or _exchanged(before, looked)
+
+        def tell(_: object) -> None:
             self.site.tell(Note(self.site.host, "restart", "waiting for the server to restart"))
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+
+        import tenacity  # like pypsrp, not before a server is talked to
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((NotReachedError, DeadlineError))
+            | tenacity.retry_if_result(lambda restarted: wait and not restarted),
+            wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            stop=tenacity.stop_before_delay(self.site.timeouts.restart),
+            before_sleep=tell,
+            retry_error_callback=lambda state: state.outcome is not None and state.outcome.result(),
+        )
+        return bool(retrying(has_restarted))
 
     def ended(self, job: Job, verification: Verification) -> Ended:
         """Say whether the server has restarted."""
