@@ -841,6 +841,7 @@ _WORDS: Final = (
     (r"\bapplying again joins it", "running again joins it"),
     (r"\bplan and apply again for", "run again for"),
     (r"\btimeouts\.job\b", "--timeout"),
+    (r"; or give timeouts\.\w+ more seconds", ""),
     (r",? (?:or )?for server\.cleanup\(\)", ""),
     (r"\bport= or --port\b", "--port"),
     (r"\bbackup=False\b", "--no-backup"),

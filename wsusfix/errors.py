@@ -239,7 +239,9 @@ class NotAllowedError(WsusFixError, PermissionError):
 class AuthenticationError(NotAllowedError):
     """The server did not accept the user name and password."""
 
-    default_hint = "check user name and password; name the account as DOMAIN\\user or SERVER\\user"
+    default_hint = (
+        "check user name and password, and that the account is not locked; name it as DOMAIN\\user or SERVER\\user"
+    )
 
 
 class AccessDeniedError(NotAllowedError):

@@ -41,18 +41,41 @@ _SHELL_GONE: Final = 2150858843
 _QUOTAS: Final = range(2150859173, 2150859180)
 
 _RESOLVER_HINT: Final = "does this machine's resolver answer? try again, or give the address"
+_PROXY_HINT: Final = "is the proxy the right one, and does it reach the server? without proxy= the way is direct"
+_NOT_WINRM_HINT: Final = "is this really the server, and is WinRM up on it? look there, or try again in a minute"
+
+#: What OpenSSL calls it when the other end speaks no TLS that is new enough; and when it speaks none at all.
+_OLD_TLS: Final = frozenset(
+    {
+        "DH_KEY_TOO_SMALL",
+        "NO_PROTOCOLS_AVAILABLE",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "UNSAFE_LEGACY_RENEGOTIATION_DISABLED",
+        "UNSUPPORTED_PROTOCOL",
+    }
+)
+_NO_TLS: Final = frozenset({"HTTP_REQUEST", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"})
 
 Factory = Callable[[Exception], WsusFixError]
 
 
 def translate(error: Exception, *, host: str, phase: str) -> WsusFixError:
     """Return our error for a library's; one of ours comes back with host and phase filled in."""
+    mapped = _mapped(error).at(host=host, phase=phase)
+    general = mapped.hint == mapped.default_hint
+    if phase == "connect" and general and isinstance(mapped, errors.DeadlineError | errors.BrokenConnectionError):
+        # Nothing runs on the server yet, which is what these are about elsewhere.
+        mapped.hint = _NOT_WINRM_HINT
+    return mapped
+
+
+def _mapped(error: Exception) -> WsusFixError:
     if isinstance(error, WsusFixError):
-        return error.at(host=host, phase=phase)
+        return error
     for kinds, factory in FAULTS:
         if isinstance(error, kinds):
-            return factory(error).at(host=host, phase=phase)
-    return errors.ProtocolError(f"unexpected {type(error).__name__}: {_text(error)}", host=host, phase=phase)
+            return factory(error)
+    return errors.ProtocolError(f"unexpected {type(error).__name__}: {_text(error)}")
 
 
 def _text(error: BaseException) -> str:
@@ -112,12 +135,14 @@ def _http_status(error: Exception) -> WsusFixError:
             )
         case 407:
             return errors.NotReachedError(
-                "HTTP 407: the proxy wants credentials", hint="check the proxy", retryable=False
+                "HTTP 407: the proxy wants credentials",
+                hint="none can be given: use one that asks for none, or go without proxy=",
+                retryable=False,
             )
         case 413:
             return errors.EnvelopeTooLargeError("HTTP 413: the message is larger than the server allows")
         case 502 | 504:
-            return errors.NotReachedError(f"HTTP {code}: a proxy could not reach the server", hint="check the proxy")
+            return errors.NotReachedError(f"HTTP {code}: a proxy could not reach the server", hint=_PROXY_HINT)
         case 503:
             return errors.UnavailableError("HTTP 503: WinRM is starting or stopping")
         case _:
@@ -159,6 +184,14 @@ def _tls(error: Exception) -> WsusFixError:
     chain = _chain(error)
     if any(isinstance(item, ssl.SSLCertVerificationError | WrongNameError) for item in chain):
         return errors.CertificateError(f"the server's certificate is not trusted: {_innermost(chain)}")
+    reasons = {getattr(item, "reason", None) for item in chain if isinstance(item, ssl.SSLError)}
+    if reasons & _OLD_TLS:
+        return errors.TlsError(f"the server speaks no TLS that is new enough for this machine: {_innermost(chain)}")
+    if reasons & _NO_TLS:
+        return errors.TlsError(
+            f"what answers there speaks no TLS: {_innermost(chain)}",
+            hint="WinRM speaks TLS on port 5986; on port 5985 go without ssl=True, with encryption='always'",
+        )
     return errors.TlsError(f"no TLS connection: {_innermost(chain)}")
 
 
@@ -181,8 +214,9 @@ def _not_connected(error: Exception) -> WsusFixError:
         return errors.RefusedError("the port is closed: nothing listens there")
     if any(_is_time_out(item) for item in chain):
         return _time_out(error)
-    if any(_is_no_http(item) for item in chain):
-        return errors.ProtocolError(f"what answers there does not speak HTTP: {_innermost(chain)}")
+    for item in chain:
+        if _is_no_http(item):
+            return errors.ProtocolError(f"what answers there does not speak HTTP: {_text(item)}")
     if any(isinstance(item, ConnectionError | urllib3.exceptions.ProtocolError) for item in chain):
         return errors.BrokenConnectionError(f"the connection broke: {_innermost(chain)}")
     return errors.NotReachedError(
@@ -215,7 +249,7 @@ def _time_out(error: Exception) -> WsusFixError:
 
 
 def _proxy(error: Exception) -> WsusFixError:
-    return errors.NotReachedError(f"the proxy failed: {_innermost(_chain(error))}", hint="check proxy=")
+    return errors.NotReachedError(f"the proxy failed: {_innermost(_chain(error))}", hint=_PROXY_HINT)
 
 
 def _broken(error: Exception) -> WsusFixError:
