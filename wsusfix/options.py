@@ -114,8 +114,8 @@ class Timeouts(Presentable):
         operation: for which the server may hold one WSMan request open; the client waits some seconds longer.
         script: for the answer of one ordinary script.
         opening: for opening the session, retries included (a server that has just started refuses for a while).
-        upload: without progress; a slow line that gets through at all is let go on: at worst each message, of 85,000
-            bytes, takes so long.
+        upload: without progress; a slow line that gets through at all is let go on, with fewer messages at once where
+            it is too slow for several. A message, of 85,000 bytes, may take as long as ``operation``, and its answer.
         upload_total: for a whole upload, attempts after a broken line included; the next one goes on from what the
             server has.
         assemble: for joining and hashing an uploaded file on the server.

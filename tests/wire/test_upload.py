@@ -345,6 +345,23 @@ def test_what_gets_through_and_is_lost_again_puts_the_end_off_once(monkeypatch: 
     assert ended == [False, True, True]
 
 
+def test_fewer_lanes_are_given_as_long_as_more_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(uploading, "time", types.SimpleNamespace(monotonic=lambda: now))
+    progress = uploading._Progress("wsus01", "package.exe", 9, ignore)
+    patience = uploading._Patience(wsusfix.Timeouts(upload=60), 8, progress)
+    tried = []
+    ended = False
+    while not ended:
+        progress.reached(0)
+        patience.look()
+        tried.append(patience.lanes)
+        now += 50
+        assert patience.goes_on_after(wsusfix.DeadlineError("too slow for so many"))
+        ended = patience.ends_within(patience.pause)
+    assert tried == [8, 4, 2, 1, 1]
+
+
 def test_a_pause_that_would_outlast_the_time_in_all_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "time", types.SimpleNamespace(monotonic=lambda: 1000.0))
     progress = uploading._Progress("wsus01", "package.exe", 9, ignore)

@@ -315,8 +315,10 @@ class _Patience:
         if self._doubt is not None:
             raise self._doubt
         self._in_vain += 1
-        # Fewer, for a line or a server that cannot bear as many.
-        self.lanes = max(1, self.lanes // 2)
+        if self.lanes > 1:
+            # Fewer, for a line or a server that cannot bear as many; they have as long as the others had.
+            self.lanes //= 2
+            self._deadline = time.monotonic() + self._timeouts.upload
 
     def _put_off(self) -> None:
         """Put the deadline off for what has never got through before, though a look may yet show that it was lost."""
