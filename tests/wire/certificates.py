@@ -72,15 +72,16 @@ def relay_to(address: str, port: int) -> Callable[[socket.socket], None]:
 
     def talk(connection: socket.socket) -> None:
         with socket.create_connection((address, port)) as other:
-            back = threading.Thread(target=_pump, args=(other, connection), daemon=True)
+            back = threading.Thread(target=pump, args=(other, connection), daemon=True)
             back.start()
-            _pump(connection, other)
+            pump(connection, other)
             back.join(5)
 
     return talk
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Hand on what comes from *source* until it ends, and end both."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)

@@ -227,12 +227,18 @@ WAYS: list[tuple[Any, type[WsusFixError], str, str, bool]] = [
     (closed_port, errors.RefusedError, "closed", "winrm quickconfig", True),
     (unknown_name, errors.UnknownHostError, "does not resolve", "spelling", False),
     (no_resolver, errors.UnknownHostError, "for the moment", "resolver", True),
-    (tls_too_old, errors.TlsError, "", "port 5985 with encryption='always'", False),
-    (no_tls_at_all, errors.TlsError, "", "port 5985 with encryption='always'", False),
+    (tls_too_old, errors.TlsError, "no TLS that is new enough", "port 5985 with encryption='always'", False),
+    (no_tls_at_all, errors.TlsError, "speaks no TLS", "without ssl=True", False),
     (untrusted_certificate, errors.CertificateError, "not trusted", "ca_cert", False),
     (certificate_of_another, errors.CertificateError, "not trusted", "ca_cert", False),
     (a_web_server("400 Bad Request"), errors.ProtocolError, "HTTP 400", "another service", False),
-    (a_web_server("407 Proxy Authentication Required"), errors.NotReachedError, "proxy", "proxy", False),
+    (
+        a_web_server("407 Proxy Authentication Required"),
+        errors.NotReachedError,
+        "407: the proxy",
+        "without proxy=",
+        False,
+    ),
     (a_web_server("404 Not Found"), errors.UnavailableError, "not WinRM", "5985", False),
     (a_web_server("405 Method Not Allowed"), errors.UnavailableError, "not WinRM", "5985", False),
     (
@@ -251,13 +257,13 @@ WAYS: list[tuple[Any, type[WsusFixError], str, str, bool]] = [
         "Negotiate",
         False,
     ),
-    (another_protocol, errors.ProtocolError, "does not speak HTTP", "another service", False),
-    (hangs_up, errors.BrokenConnectionError, "broke", "again", True),
+    (another_protocol, errors.ProtocolError, "does not speak HTTP: SSH-2.0-OpenSSH_9.6", "another service", False),
+    (hangs_up, errors.BrokenConnectionError, "broke", "is WinRM up", True),
     (starting_for_ever, errors.UnavailableError, "503", "wait", True),
     (quota_full, errors.QuotaError, "quota", "close other sessions", True),
-    (never_answers, errors.DeadlineError, "no answer", "again", True),
+    (never_answers, errors.DeadlineError, "no answer", "is WinRM up", True),
     (too_large, errors.EnvelopeTooLargeError, "413", "MaxEnvelopeSizekb", False),
-    (a_dead_proxy, errors.NotReachedError, "proxy", "proxy", True),
+    (a_dead_proxy, errors.NotReachedError, "the proxy failed", "without proxy=", True),
 ]
 
 
@@ -398,6 +404,41 @@ def test_an_answer_that_trickles_does_not_outlast_the_deadline(talk: Callable[[s
             session(server, timeouts=Timeouts(opening=0.5)).open()
         assert time.monotonic() - began < 2
     assert caught.value.phase == "connect"
+
+
+def test_a_message_may_take_longer_to_go_out_than_a_connection_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So little fits into the line that the other end has to take what is sent for it to be sent.
+    little = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    connect = dial._connect
+    monkeypatch.setattr(dial, "_connect", lambda found, options, end: connect(found, [*options, little], end))
+    told: Told = []
+    stalled: list[bool] = []
+
+    def stall(connection: socket.socket) -> None:
+        """Hand everything on, and take nothing for a second in the middle of the first message that is large."""
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        taken = 0
+        with socket.create_connection((endpoint.address, endpoint.port)) as other:
+            back = threading.Thread(target=certificates.pump, args=(other, connection), daemon=True)
+            back.start()
+            with contextlib.suppress(OSError):
+                while data := connection.recv(2048):
+                    taken += len(data)
+                    if taken > 90_000 and not stalled:
+                        stalled.append(True)
+                        time.sleep(1.0)
+                    other.sendall(data)
+                other.shutdown(socket.SHUT_RDWR)
+            back.join(5)
+
+    with (
+        serving(Asked(receive=received)) as endpoint,
+        raw(stall) as line,
+        session(line, timeouts=Timeouts(connect=0.4, operation=20), on_retry=telling(told)) as asking,
+    ):
+        assert send(asking, lambda: iter([b"x" * 80_000] * 2), within=20)["received"] == "160000"
+    assert stalled
+    assert not told
 
 
 def test_opening_takes_no_longer_than_the_caller_allows() -> None:

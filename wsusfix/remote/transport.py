@@ -119,6 +119,7 @@ class _Timed(io.RawIOBase):
         return int(self._raw.fileno())
 
     def readinto(self, buffer: Any) -> int | None:
+        self._transport.check_not_cut()
         left = self._transport.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer trickled in too slowly")
@@ -189,10 +190,11 @@ class CarefulTransport(_TransportHTTP):
     _line: Any = None
 
     def send(self, message: bytes, *, retries_on_read_timeout: int = 0, timeout: Any = None) -> bytes:
-        """Send one message once, within ``allowed`` (seconds to connect, to read)."""
+        """Send one message once, within ``allowed`` (seconds to connect; to send, and again to answer)."""
         known = self.encryption is not None
         try:
-            answer = super().send(message, retries_on_read_timeout=0, timeout=self.allowed)
+            # urllib3 sends within the time for connecting, which is too short for a slow line: see _dial for that.
+            answer = super().send(message, retries_on_read_timeout=0, timeout=self.allowed[1])
         except WinRMTransportError as error:
             if error.code == 400 and known:
                 raise errors.IdleDropError(
@@ -210,6 +212,15 @@ class CarefulTransport(_TransportHTTP):
             with contextlib.suppress(OSError):  # closed already
                 line.shutdown(socket.SHUT_RDWR)
 
+    def check_not_cut(self) -> None:
+        """Looked at before every wait for an answer, for whoever cuts may find no connection yet.
+
+        Raises:
+            BrokenConnectionError: the connection was cut.
+        """
+        if self._is_cut:
+            raise errors.BrokenConnectionError("the connection was cut on this side")
+
     def take(self, connection: Any) -> Any:
         """Remember a connection that was made last, and let its making and its answers keep the deadline."""
         connection.response_class = functools.partial(_Answer, self)
@@ -219,7 +230,7 @@ class CarefulTransport(_TransportHTTP):
 
     def _dial(self, connection: Any) -> socket.socket:
         line = dial(connection, min(self.deadline, time.monotonic() + self.allowed[0]))
-        # For the handshake of TLS, and for the request.
+        # For the handshake of TLS, and for the first request, which is small.
         line.settimeout(max(0.001, min(self.deadline - time.monotonic(), self.allowed[0])))
         return line
 
@@ -242,8 +253,7 @@ class CarefulTransport(_TransportHTTP):
             yield piece
 
     def _send_request(self, request: requests.PreparedRequest, timeout: Any = None) -> bytes:
-        if self._is_cut:
-            raise errors.BrokenConnectionError("the connection was cut on this side")
+        self.check_not_cut()
         return super()._send_request(request, timeout)
 
     def _build_session(self) -> requests.Session:
