@@ -23,7 +23,8 @@ Each trap of pypsrp 0.9.1 that the session was built against, and the tests that
    test_proxies_of_the_environment_are_not_used
 - 13, the true version: test_the_powershell_version_is_the_servers_own
 - 14, fault codes and statuses: test_every_way_of_not_getting_in_is_told_apart_..., test_a_shell_that_is_gone_...,
-   test_a_message_that_is_too_large_is_no_reason_to_try_again, test_what_the_server_sends_as_a_fault_...
+   test_a_message_that_is_too_large_is_no_reason_to_try_again, test_what_the_server_sends_as_a_fault_...,
+   test_winrm_that_is_stopping_..., test_a_script_that_takes_longer_than_one_request_may_is_asked_after_again
 - 15, the first connection after a boot fails: test_a_first_connection_that_breaks_after_a_boot_is_made_once_more
 - 16, hashtables and objects: test_a_hashtable_arrives_as_a_dict_of_plain_values, test_an_object_is_no_answer
 - 17, process-wide settings: test_a_session_leaves_the_warnings_of_certificates_alone
@@ -66,6 +67,7 @@ from tests.wire.servers import (
     answer_to,
     answering,
     ask,
+    bent,
     fault,
     instead,
     nothing_left,
@@ -661,6 +663,52 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for() -> None:
         assert ask(asking)["status"] == "none"
 
 
+def test_winrm_that_is_stopping_in_the_middle_is_waited_for() -> None:
+    told: Told = []
+    with serving() as endpoint, session(endpoint, on_retry=telling(told)) as asking:
+        ask(asking)
+        aborted: list[bool] = []
+
+        def stops_once(envelope: bytes) -> Reply:
+            straight(endpoint)
+            aborted.append(True)
+            return Reply(500, fault(995))
+
+        instead(endpoint, stops_once, action="shell/Receive")
+        assert ask(asking)["status"] == "none"
+    assert aborted
+    assert [type(error) for error, _ in told] == [errors.UnavailableError]
+    assert "stopping" in told[0][0].message
+
+
+def test_a_script_that_takes_longer_than_one_request_may_is_asked_after_again() -> None:
+    told: Told = []
+    answered = threading.Event()
+    nothing_yet = 0
+
+    def patient(_: ScriptCall, __: Output) -> dict[str, Any]:
+        answered.wait(20)
+        return polled()
+
+    def look(_: bytes, reply: Reply) -> Reply:
+        nonlocal nothing_yet
+        if b"2150858793" in reply.envelope:
+            nothing_yet += 1
+            if nothing_yet == 2:
+                answered.set()
+        return reply
+
+    with (
+        serving(Asked(poll_job=patient)) as endpoint,
+        session(endpoint, timeouts=Timeouts(operation=1), on_retry=telling(told)) as asking,
+    ):
+        bent(endpoint, look, action="shell/Receive")
+        assert ask(asking, within=30)["status"] == "none"
+        straight(endpoint)
+    assert nothing_yet >= 2
+    assert not told
+
+
 def test_a_first_connection_that_breaks_after_a_boot_is_made_once_more() -> None:
     told: Told = []
     with serving() as endpoint:
@@ -1117,6 +1165,36 @@ def test_a_lane_that_was_cut_is_not_tried_again() -> None:
         cutter.join()
         lane.close()
     assert not told
+
+
+def test_a_lane_that_is_cut_while_it_connects_waits_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected, go = threading.Event(), threading.Event()
+    dials = dial.dial
+
+    def slowly(connection: Any, deadline: float) -> socket.socket:
+        line = dials(connection, deadline)
+        connected.set()
+        go.wait(10)
+        return line
+
+    with serving() as endpoint, session(endpoint) as asking:
+        lane = asking.lane(1)
+        monkeypatch.setattr(wire, "dial", slowly)
+        endpoint.latency = 60
+
+        def cut() -> None:
+            connected.wait(10)
+            lane.cut()
+            go.set()
+
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        with pytest.raises(errors.BrokenConnectionError, match="cut on this side"):
+            ask(lane, within=30)
+        cutter.join()
+        monkeypatch.undo()
+        endpoint.latency = 0
+        lane.close()
 
 
 def test_a_lane_of_a_shell_that_is_gone_fails_and_opens_no_other() -> None:
