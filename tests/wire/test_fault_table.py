@@ -271,13 +271,16 @@ def test_two_operators_at_once_install_once_and_both_hear_of_it(lab: Lab, road: 
 @pytest.mark.parametrize("code", [0, 1603])
 def test_a_job_that_somebody_else_has_cleared_away_is_judged_by_what_the_server_is_like(road: Walk, code: int) -> None:
     road.options = wsusfix.Options(package=road.package(exit_code=code))
+    # Nobody has seen the job's end before the other is done with it.
+    road.faults.installer_hangs()
 
     def other() -> None:
+        road.goes_on()
         with wsusfix.connect(**road.host.connection) as server:
             assert server.apply(server.plan(road.options), consent=True).ok is (code == 0)
             assert server.cleanup().clean
 
-    road.when_told("started", other)
+    road.when_told("installing", other)
     outcome = outcome_of(road)
     assert (outcome.ok, outcome.changed) == (code == 0, code == 0)
     (step,) = outcome.steps
