@@ -251,6 +251,7 @@ def test_what_the_standard_library_raises_is_told_in_our_words(error: Exception,
     said = translate(error, host="wsus01", phase="facts")
     assert type(said) is kind
     assert said.hint
+    assert "unexpected" not in said.message
 
 
 # --- what wraps what ------------------------------------------------------------------------------------------------
