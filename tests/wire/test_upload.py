@@ -362,6 +362,15 @@ def test_fewer_lanes_are_given_as_long_as_more_were(monkeypatch: pytest.MonkeyPa
     assert tried == [8, 4, 2, 1, 1]
 
 
+def test_looks_in_vain_for_hours_pause_no_longer_than_before() -> None:
+    progress = uploading._Progress("wsus01", "package.exe", 9, ignore)
+    patience = uploading._Patience(wsusfix.Timeouts(upload=86400), LANES, progress)
+    for _ in range(2000):
+        progress.reached(0)
+        patience.look()
+    assert patience.pause == 5.0
+
+
 def test_a_pause_that_would_outlast_the_time_in_all_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "time", types.SimpleNamespace(monotonic=lambda: 1000.0))
     progress = uploading._Progress("wsus01", "package.exe", 9, ignore)

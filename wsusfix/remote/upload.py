@@ -54,6 +54,7 @@ _SEGMENTS_A_LANE: Final = 3
 #: After a fault, in seconds.
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
+_DOUBLINGS: Final = 10
 #: A rate is told only after so many seconds.
 _TELLING: Final = 0.2
 #: Ctrl-C is heard everywhere; on Windows only between two waits, which are so long, in seconds.
@@ -337,7 +338,9 @@ class _Patience:
     @property
     def pause(self) -> float:
         """Seconds until the next attempt; a look that is to decide is taken at once."""
-        return 0.0 if self._doubt is not None else min(_FIRST_PAUSE * 2**self._in_vain, _LONGEST_PAUSE)
+        # Hours of looks in vain would double it to more than a float holds.
+        doubled = _FIRST_PAUSE * 2 ** min(self._in_vain, _DOUBLINGS)
+        return 0.0 if self._doubt is not None else min(doubled, _LONGEST_PAUSE)
 
     def ends_within(self, pause: float) -> bool:
         """Whether there is no time for another attempt after the pause."""
