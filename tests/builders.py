@@ -21,8 +21,8 @@ from wsusfix.plan import InstallUpdate, Plan
 from wsusfix.plan import plan as make_plan
 from wsusfix.remote.job import JobStep, LogFile
 from wsusfix.results import Check, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
-from wsusfix.scripts.contracts import APPROVALS, FACTS, SURROUNDINGS, JobPhase, Scalar
-from wsusfix.surroundings import Surroundings
+from wsusfix.scripts.contracts import APPROVALS, FACTS, STAGING_NAME, SURROUNDINGS, TASK_NAME, JobPhase, Scalar
+from wsusfix.surroundings import Surroundings, record_parameters
 from wsusfix.surroundings import parse as parse_around
 from wsusfix.verify import verify
 
@@ -58,6 +58,7 @@ __all__ = [
     "install_step",
     "package",
     "plan",
+    "restarted",
     "setup",
     "upgrade_plan",
     "upgraded",
@@ -68,6 +69,15 @@ HOST: Final = "wsus01"
 SHA256: Final = "5a" * 32
 TARGET: Final = "C:\\Program Files\\Update Services\\"
 DLL: Final = TARGET + r"WebServices\ClientWebService\bin\Microsoft.UpdateServices.WebServices.Client.Dll"
+
+#: The parameters of the script that cleans up.
+CLEANUP: Final[dict[str, Any]] = {
+    **record_parameters(),
+    "staging_name": STAGING_NAME,
+    "task_name": TASK_NAME,
+    "start_seconds": 60,
+    "removal_meant": False,
+}
 
 Changes = dict[str, Any]
 
@@ -156,7 +166,10 @@ def answer(**changes: Scalar | None) -> dict[str, Scalar]:
         "upgrade_state": "none",
         "upgrade_number": "",
         "upgrade_record": "",
+        "upgrade_setup": "",
         "upgrade_end": "",
+        "ran_number": "",
+        "ran_record": "",
         "leftovers": 0,
         "setup_PortNumber": "80",
         "setup_InstallType": "1",
@@ -184,6 +197,19 @@ def upgraded(state: str, *, restart: bool = False) -> Changes:
         "upgrade_record": record,
         "upgrade_end": end if state == "closed" else "",
     }
+
+
+def restarted(*, boot: str = "2008-09-02T09:00:00Z") -> Changes:
+    """Return what a restart keeps of what ran before it, as changes to the ordinary answer.
+
+    Args:
+        boot: when the server was started last.
+    """
+    record = (
+        "time=2008-09-02T08:50:00Z\nboot=2008-08-01T06:00:00Z\njob_id=0123456789ab\nservices=wsusservice/w3svc/was\n"
+        "sites=1/7\nidle_sites=2\nend\n"
+    )
+    return {"ran_number": "2", "ran_record": record, "boot_time": boot}
 
 
 def no_logs() -> dict[str, Scalar]:

@@ -282,6 +282,11 @@ def _package_options() -> argparse.ArgumentParser:
     upgrade.add_argument(
         "--upgrade-beside-others", action="store_true", help="upgrade though another product stands on this WSUS"
     )
+    upgrade.add_argument(
+        "--removal-meant",
+        action="store_true",
+        help="WSUS that its own setup has removed is not to come back: write that down on the server",
+    )
     work = options.add_argument_group("how the work is done")
     work.add_argument(
         "--backup",
@@ -326,6 +331,7 @@ def _options(chosen: argparse.Namespace) -> Options:
         vouch_for_upgrade_package=chosen.vouch_for_upgrade_package,
         upstream_version=chosen.upstream_version,
         upgrade_beside_others=chosen.upgrade_beside_others,
+        removal_meant=chosen.removal_meant,
         backup=chosen.backup,
         reboot=chosen.reboot,
         not_before=_moment("--not-before", chosen.not_before),

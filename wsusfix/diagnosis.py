@@ -17,7 +17,7 @@ from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import Presentable, printable, rows
 from wsusfix.scripts.contracts import UPGRADE, ResetState
 
-__all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose"]
+__all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose", "removal", "way_back"]
 
 
 class Verdict(str, enum.Enum):
@@ -203,11 +203,11 @@ def _judge(facts: HostFacts) -> _Judgement:
 def _without_setup_key(facts: HostFacts) -> _Judgement:
     wsus = facts.wsus
     key = Evidence("Setup key", "absent", "product")
+    if facts.removed:
+        return _removed(facts, key)
     if wsus.wsus2_product:
         product = Evidence("MSI product", advisory.WSUS_2_PRODUCT, "product")
         return Verdict.NOT_AFFECTED, "WSUS 2.0 is installed, which does not have the fault", (key, product)
-    if facts.removed:
-        return _removed(facts, key)
     if advisory.WSUS_SERVICE in wsus.services:
         service = Evidence(f"service {advisory.WSUS_SERVICE}", wsus.services[advisory.WSUS_SERVICE], "product")
         return (
@@ -236,9 +236,36 @@ def _removed(facts: HostFacts, evidence: Evidence) -> _Judgement:
     record = Evidence("upgrade of WSUS", str(facts.upgrade), "what its job wrote down")
     return (
         Verdict.UNKNOWN,
-        "there is no WSUS server, and an upgrade of it was begun here: its setup has removed it",
+        f"there is no WSUS server, and an upgrade of it was begun here: its setup has removed it; {_backup(facts)}",
         (evidence, record),
     )
+
+
+def removal(facts: HostFacts) -> tuple[str, str]:
+    """Say that setup has removed WSUS, with its backup, and what to do: for whoever did not see it happen."""
+    record = facts.upgrade
+    began = f", begun at {record.time}" if record is not None else ""
+    return (
+        f"WSUS WAS REMOVED by its setup, in an upgrade{began}; {_backup(facts)}",
+        way_back(record.version if record is not None else ""),
+    )
+
+
+def way_back(version: str) -> str:
+    """Say what to do where setup has removed WSUS.
+
+    Args:
+        version: that WSUS had before.
+    """
+    return (
+        f"install WSUS {version or 'in the version it had'} again, then {advisory.RESTORE}, and run again; or, if WSUS "
+        "is not to come back, say removal_meant"
+    )
+
+
+def _backup(facts: HostFacts) -> str:
+    record = facts.upgrade
+    return f"the backup is {record.backup}" if record is not None and record.backup else "no backup was made"
 
 
 def _generation_2(wsus: WsusInstallation, evidence: tuple[Evidence, ...]) -> _Judgement:
@@ -368,6 +395,10 @@ def _notes(facts: HostFacts, verdict: Verdict) -> tuple[str, ...]:
         notes.append("the DLL is to be replaced at the next restart")
     if facts.cut_off:
         notes.append("a reset of approvals was cut off: the server may be switched still; the next run puts it back")
+    if facts.removed:
+        notes.append(removal(facts)[1])
+    if facts.restarted_unseen and facts.ran is not None:
+        notes.append(f"nobody has seen run again what ran before a restart ({facts.ran.names}); the next run starts it")
     if facts.standing_still and facts.upgrade is not None:
         notes.append(f"an upgrade has left stopped what ran before ({facts.upgrade.names}); the next run starts it")
     if facts.job is not None and facts.job.active:

@@ -338,6 +338,8 @@ class Options(Presentable):
         upstream_version: of the server that this one synchronizes with, as a version such as its console shows it;
             "none" when there is none.
         upgrade_beside_others: upgrade although another product stands on this WSUS.
+        removal_meant: WSUS that its own setup has removed is not to come back: that is written down on the server, and
+            nobody is told of it any more.
         backup: back the database up before anything is changed; ``None`` does so before an upgrade only, ``False``
             upgrades without one.
         reboot: "never", or "if-needed": restart the server where an installer asks for it.
@@ -365,6 +367,7 @@ class Options(Presentable):
     vouch_for_upgrade_package: bool = False
     upstream_version: str | None = None
     upgrade_beside_others: bool = False
+    removal_meant: bool = False
     backup: bool | None = None
     reboot: str = "never"
     not_before: datetime | None = None
@@ -390,6 +393,7 @@ class Options(Presentable):
             "accept_unverifiable_signature",
             "vouch_for_upgrade_package",
             "upgrade_beside_others",
+            "removal_meant",
             "workaround",
         ):
             if not isinstance(getattr(self, name), bool):

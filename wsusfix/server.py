@@ -241,7 +241,7 @@ class WsusServer:
         if job.status is JobStatus.NONE:
             raise jobs.unknown(self.host)
         try:
-            jobs.cleanup(self._session, timeouts)
+            jobs.cleanup(self._session, timeouts, exploring.record_parameters())
         except RefusedByServerError as error:
             # Somebody else's job by now: whoever started that one clears away both.
             self._tell(Note(self.host, "cleanup", error.message))
@@ -472,7 +472,8 @@ class WsusServer:
         """Remove the task and everything else that wsusfix left on the server.
 
         Audit entries in its event log stay, and so do backups, what a reset of approvals keeps (its record and its
-        marker), and what an upgrade does: what it had stopped, and whether WSUS was there at its end.
+        marker), what an upgrade does (what it had stopped, what its setup asked for, and whether WSUS was there at its
+        end), and what ran before a restart.
 
         :meth:`apply` does so by itself when it ends well; this is for what a failed run has left.
 
@@ -485,7 +486,7 @@ class WsusServer:
         from wsusfix.remote import job
 
         self._begin("cleanup")
-        return job.cleanup(self._session, self._connection.timeouts)
+        return job.cleanup(self._session, self._connection.timeouts, exploring.record_parameters())
 
 
 def _unseen(facts: HostFacts) -> bool:

@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from wsusfix import advisory
+from wsusfix.advisory import InstallType
 from wsusfix.facts import AnswerReader, DatabasePlace, HostFacts
 from wsusfix.options import Timeouts, whole_seconds
 from wsusfix.present import Presentable, bytes_text, printable, rows
-from wsusfix.scripts.contracts import BACKUP_NAME, UNVERIFIED_NAME, Scalar
+from wsusfix.scripts.contracts import BACKUP_NAME, KEPT_NAME, UNVERIFIED_NAME, Scalar
 
 __all__ = [
     "DatabaseState",
@@ -27,6 +28,7 @@ __all__ = [
     "own_programs",
     "parse",
     "probe_parameters",
+    "record_parameters",
     "service_roots",
 ]
 
@@ -175,6 +177,16 @@ def database_server(facts: HostFacts) -> str:
 def service_roots() -> list[str]:
     """Return the services that an upgrade stops, with whatever needs them."""
     return [advisory.WSUS_SERVICE, *advisory.IIS_SERVICES]
+
+
+def record_parameters() -> dict[str, Any]:
+    """Return where what an upgrade stops is kept, and how it is seen that a WSUS server is there."""
+    types = (InstallType.SERVER_3, *sorted(advisory.INSTALL_TYPES_2))
+    return {
+        "kept_name": KEPT_NAME,
+        "setup_key": advisory.SETUP_KEY,
+        "server_types": [str(int(kind)) for kind in types],
+    }
 
 
 def own_programs() -> list[str]:

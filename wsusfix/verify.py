@@ -76,11 +76,14 @@ def verify(
     if waiting:
         checks.append(Check("restart", False, "the new DLL waits for a restart", "the server restarted"))
     elif asked:
-        found = "WSUS setup has asked for a restart, and something waits for it"
+        found = "WSUS setup has asked for a restart, and there was none since"
         checks.append(Check("restart", False, found, "the server restarted"))
     if after.standing_still and after.upgrade is not None:
         found = f"not all was started again of {printable(after.upgrade.names)}"
         checks.append(Check("what an upgrade had stopped", False, found, "it runs again"))
+    if after.restarted_unseen and after.ran is not None:
+        found = f"nobody has seen all run again of {printable(after.ran.names)}"
+        checks.append(Check("what ran before a restart", False, found, "it runs again"))
     if before is not None and _serves(before) and not _serves(after):
         checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (

@@ -162,7 +162,7 @@ def questions(state: State) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "stage", {**about, "reserve": "1000"}
     yield "assemble", about
     yield "facts", probe_parameters(Timeouts())
-    yield "cleanup", {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": 60}
+    yield "cleanup", builders.CLEANUP
 
 
 def in_python(host: Host, name: str, parameters: dict[str, Any]) -> object:

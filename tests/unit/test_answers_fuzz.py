@@ -53,6 +53,7 @@ from wsusfix.scripts.contracts import (
     StagingState,
     UpgradeState,
 )
+from wsusfix.surroundings import record_parameters
 
 TIMEOUTS: Final = Timeouts()
 #: What a reader may end in; anything else is a defect.
@@ -142,6 +143,7 @@ NASTY: Final = (
     "",
 )
 UPGRADED: Final = builders.upgraded("closed")
+RESTARTED: Final = builders.restarted()
 #: What a reader looks for in a key, and near misses of it, so that bent answers get past the first look.
 FITTING: Final[Mapping[str, Sequence[str]]] = {
     "kind": [*JOBS, "nonsense", ""],
@@ -166,6 +168,13 @@ FITTING: Final[Mapping[str, Sequence[str]]] = {
     "upgrade_number": ["3", "\u0663", "-1", "9" * 40],
     "upgrade_record": [UPGRADED["upgrade_record"], "services=\x1b[2J/w3svc\nsites=" + "1/" * 9000, "end\nend"],
     "upgrade_end": ["time=2008-09-02T09:00:00Z\nrestart=true\nend\n", "time=\u0662\nrestart=\x1b[2J\nend", ""],
+    "upgrade_setup": [
+        "time=2008-09-02T09:00:00Z\nrestart=true\nboot=2008-08-01T06:00:00Z\nend\n",
+        "boot=\u0662\nend",
+        "",
+    ],
+    "ran_number": ["2", "\u0663", "-1", "9" * 40, ""],
+    "ran_record": [RESTARTED["ran_record"], "time=\x1b[2J\nservices=" + "was/" * 9000, "end\nend"],
     "updates": [builders.UPDATE, f"{builders.NEAR}\n{builders.TREATED}", f"{builders.UPDATE}\x1b[2J", "nonsense"],
     "marker": [builders.MARKER, builders.MARKER.replace(" 102", " \u0663"), builders.MARKER[:-4]],
     "saved": [builders.SAVED, builders.SAVED.replace("CORP", "\x1b[2J"), builders.SAVED[:-9]],
@@ -342,6 +351,7 @@ DECIDED: Final = frozenset(
         "system_free",
         "reset_state",
         "upgrade_state",
+        "ran_number",
     }
 )
 
@@ -459,7 +469,7 @@ def test_what_a_job_left_is_told_or_refused(answer: dict[Any, Any]) -> None:
 @given(answers(CONTRACTS["cleanup"]))
 def test_what_was_cleaned_up_is_told_or_refused(answer: dict[Any, Any]) -> None:
     try:
-        cleaned = jobs.cleanup(session_of(answer), TIMEOUTS)
+        cleaned = jobs.cleanup(session_of(answer), TIMEOUTS, record_parameters())
     except REFUSALS as error:
         harmless(str(error))
         return

@@ -18,6 +18,7 @@ from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell
 from pypsrp.shell import SignalCode
 
+from tests import builders
 from tests import powershell_gate as gate
 from tests.pwsh import conftest as tier
 from tests.unit import scripted_engine
@@ -29,7 +30,7 @@ from wsusfix.lab.bridge import Bridge, EngineError
 from wsusfix.lab.engine import Engine, swapped
 from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts import BEGIN_WINDOWS, END_WINDOWS, compose, functions_of, source
-from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME, TASK_NAME
+from wsusfix.scripts.contracts import CONTRACTS, STAGING_NAME
 
 COMMAND = uuid.UUID(int=7)
 PROGRAM = (sys.executable, scripted_engine.__file__)
@@ -206,7 +207,7 @@ def test_a_pipeline_that_does_not_end_is_stopped_by_a_signal_or_with_its_shell(h
 
 def test_an_engine_that_ends_by_itself_takes_its_shell_along(host: Host) -> None:
     with pytest.raises(WSManFaultError, match="has ended"), pool_of(host) as pool:
-        ask(pool, "cleanup", staging_name=STAGING_NAME, task_name=TASK_NAME, start_seconds=1)
+        ask(pool, "cleanup", **builders.CLEANUP)
 
 
 def test_a_job_runs_in_a_process_of_its_own_until_its_end(host: Host) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests import builders
 from wsusfix import advisory
 from wsusfix.facts import parse, probe_parameters
 from wsusfix.lab import Host, Lab
@@ -888,12 +889,11 @@ def test_a_restart_under_the_installer_interrupts_job_and_installation(server: D
 
 def test_nothing_is_left_after_cleaning_up(server: Driver, lab: Lab) -> None:
     server.install(lab.package())
-    given: dict[str, Any] = {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": 60}
-    answer = server.ask("cleanup", **given)
+    answer = server.ask("cleanup", **builders.CLEANUP)
     assert (answer["removed"], answer["remaining"]) == (f"{TASK_NAME}\n{STAGING}", "")
     assert server.host.tasks == ()
     assert not server.host.files.is_folder(STAGING)
-    assert server.ask("cleanup", **given)["removed"] == ""
+    assert server.ask("cleanup", **builders.CLEANUP)["removed"] == ""
 
 
 def test_nothing_is_cleaned_up_while_a_job_runs(server: Driver, lab: Lab) -> None:
@@ -901,7 +901,7 @@ def test_nothing_is_cleaned_up_while_a_job_runs(server: Driver, lab: Lab) -> Non
     package = lab.package()
     path = server.upload(package)["path"]
     job = server.start(job_parameters=job_parameters(path, package))["job_id"]
-    answer = server.ask("cleanup", staging_name=STAGING_NAME, task_name=TASK_NAME, start_seconds=60)
+    answer = server.ask("cleanup", **builders.CLEANUP)
     assert (answer["refused"], answer["detail"]) == ("job_running", job)
     assert server.end_of(job)[1]["reason"] == "done"
 

@@ -64,6 +64,8 @@ def _one_of_each() -> list[Presentable]:
     asked = builders.approvals(**builders.WORKED_AROUND, saved=builders.SAVED)
     assert asked.saved is not None
     assert asked.marker is not None
+    restarted = builders.facts(**builders.restarted()).ran
+    assert restarted is not None
     reset = plan(diagnose(builders.asked()), None, Options())
     restored = plan(diagnose(builders.facts(**builders.FIXED, reset_state="open")), None, Options())
     at_client = ClientFinding("WindowsUpdate.log", 1, began, call_id="0a" * 16)
@@ -93,6 +95,7 @@ def _one_of_each() -> list[Presentable]:
         *upgrade.steps[:4],
         cut.steps[0],
         cut.diagnosis.facts.upgrade,
+        restarted,
         around,
         around.database,
         around.sites[0],

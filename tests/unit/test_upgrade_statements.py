@@ -13,6 +13,7 @@ from wsusfix.apply.working import Site
 from wsusfix.errors import RefusedByServerError
 from wsusfix.events import ignore
 from wsusfix.options import Timeouts
+from wsusfix.surroundings import record_parameters
 
 PRIMITIVES = scripts.functions_of(scripts.source("windows"))
 
@@ -56,8 +57,8 @@ class Answering:
 
 def test_a_job_of_another_kind_is_not_taken_for_the_one_that_starts_services() -> None:
     site: Any = Site(builders.plan(), Answering(), builders.facts, Timeouts(), ignore, builders.around)  # type: ignore[arg-type]
-    parameters = {"services": "", "sites": "", "idle_sites": "", "record": "", "restart": False, "kept_name": "x"}
-    parameters |= {"setup_key": "x", "stop_seconds": 1, "event_source": "x", "audit": "x"}
+    parameters = {"services": "", "sites": "", "idle_sites": "", "record": "", "ran": "", "restart": False}
+    parameters |= {**record_parameters(), "stop_seconds": 1, "event_source": "x", "audit": "x"}
     parameters |= {"rename_key": "x", "rename_value": "x"}
     with pytest.raises(RefusedByServerError, match=r"of another kind is at work .*abc \(install_update\)"):
         site.run_job("start_services", parameters, builders.facts())

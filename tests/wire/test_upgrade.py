@@ -19,7 +19,7 @@ from wsusfix import advisory
 from wsusfix.apply.upgrade import UpgradeWork
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.database import Connection
-from wsusfix.lab.windows import Site
+from wsusfix.lab.windows import UNINSTALL_KEY, Site
 
 RTM = "3.0.6000.374"
 SP1 = "3.1.6001.65"
@@ -1119,6 +1119,222 @@ def test_a_setup_that_removes_wsus_while_nobody_looks_is_told_by_every_later_run
         after = server.apply(server.plan(chosen, logs=False), consent=True)
     assert after.message.startswith("WSUS WAS REMOVED by its setup")
     assert (after.backup, host.backups) == (outcome.backup, (backup,))
+
+
+def _removed(lab: Lab, host: Host) -> None:
+    """Let setup remove WSUS, and everything but what is kept be cleaned up."""
+    with connect(host) as server:
+        chosen = options(lab, setup={"exit_code": 5201, "removes": True})
+        assert server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True).failed
+        server.cleanup()
+    assert host.wsus_version is None
+
+
+@pytest.mark.parametrize(
+    ("again", "verdict"),
+    [
+        ("3.0 RTM", "exposed_rtm"),
+        ("3.0 SP1", "exposed_sp1"),
+        ("3.0 SP2", "not_affected"),
+        ("2.0 SP1", "not_affected"),
+    ],
+)
+def test_a_wsus_that_was_removed_and_has_come_back_is_told_no_more(
+    lab: Lab, host: Host, again: str, verdict: str
+) -> None:
+    _removed(lab, host)
+    with connect(host) as server:
+        lost = server.diagnose(logs=False)
+        assert lost.verdict == "unknown"
+        assert "its setup has removed it; no backup was made" in lost.why
+        assert any(f"install WSUS {RTM} again" in note and "removal_meant" in note for note in lost.notes)
+        host.wsus.install(again)
+        assert server.diagnose(logs=False).verdict == verdict
+        outcome = server.apply(server.plan(wsusfix.Options(), logs=False), consent=True)
+        assert "REMOVED" not in str(outcome)
+        # Any run that ends well writes down that it is back: who removes it after that has done so himself.
+        server.cleanup()
+        host.wsus.remove()
+        host.machine.registry.remove(f"{UNINSTALL_KEY}\\{advisory.WSUS_2_PRODUCT}")
+        assert server.diagnose(logs=False).verdict == "not_a_server"
+
+
+def test_that_wsus_is_not_to_come_back_is_said_once_and_written_down(lab: Lab, host: Host) -> None:
+    with connect(host) as server:
+        # Where WSUS stands, it means nothing.
+        meant = wsusfix.Options(removal_meant=True)
+        server.apply(server.plan(meant, logs=False), consent=True)
+        assert server.diagnose(logs=False).verdict == "exposed_rtm"
+    _removed(lab, host)
+    with connect(host) as server:
+        (blocked,) = server.plan(wsusfix.Options(), logs=False).blocked
+        assert blocked.reason.startswith("WSUS WAS REMOVED by its setup")
+        assert blocked.unblock.endswith("if WSUS is not to come back, say removal_meant")
+        # A cleanup alone says nothing.
+        server.cleanup()
+        assert server.diagnose(logs=False).verdict == "unknown"
+        plan = server.plan(meant, logs=False)
+        assert plan.nothing.startswith("WSUS was removed by its setup, and is not to come back")
+        assert server.diagnose(logs=False).verdict == "unknown"
+        outcome = server.apply(plan)
+        assert (outcome.ok, outcome.changed, outcome.verdict) == (True, False, "not_a_server")
+        assert outcome.message.startswith("nothing to do: WSUS was removed by its setup")
+        later = server.apply(server.plan(wsusfix.Options(), logs=False))
+    assert (later.ok, later.message) == (True, "nothing to do: WSUS is not installed")
+    assert any(path.endswith("00001.settled") for path in host.files)
+
+
+def test_what_was_stopped_is_started_before_it_is_taken_for_settled_that_wsus_is_gone(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, setup={"exit_code": 5201, "removes": True})
+    host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="checking_connections")
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+        server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True)
+        host.faults.clear()
+        meant = wsusfix.Options(removal_meant=True)
+        first = server.apply(server.plan(meant, logs=False))
+        assert statuses(first) == [("StartServices", "done")]
+        assert first.message.startswith("WSUS WAS REMOVED")
+        assert server.apply(server.plan(meant, logs=False)).ok
+    assert host.stopped_services == ("never",)
+
+
+def test_a_setup_that_leaves_the_console_alone_has_removed_wsus(lab: Lab, host: Host) -> None:
+    chosen = options(lab, setup={"exit_code": 5201})
+    console = {"InstallType": 2}
+    host.faults.at_phase(lambda: host.machine.registry.set(advisory.SETUP_KEY, **console), phase="installed")
+    with connect(host) as server:
+        outcome = server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True)
+        assert outcome.message.startswith("WSUS WAS REMOVED")
+        server.cleanup()
+        assert (server.diagnose(logs=False).verdict, server.verify().ok) == ("unknown", False)
+        assert server.plan(chosen, logs=False).blocked[0].reason.startswith("WSUS WAS REMOVED")
+
+
+def test_a_restart_that_setup_asks_for_is_not_forgotten_with_the_job_that_was_killed(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202})
+
+    def cut() -> None:
+        _other_file_waits(host)
+        _kill_jobs(host)
+
+    host.faults.at_phase(cut, phase="installed")
+    with connect(host) as server:
+        _lose(server, only_upgrade(server.plan(chosen, logs=False)), "stopping")
+        _wait_until_cut(server)
+        server.cleanup()
+        assert nothing_left(host)
+        assert statuses(server.apply(server.plan(chosen, logs=False))) == [("StartServices", "done")]
+        proof = server.verify()
+        assert (proof.ok, proof.restart_pending) == (False, True)
+        assert "asked for a restart" in server.plan(chosen, logs=False).blocked[0].reason
+        host.reboot()
+        assert (server.verify().ok, server.verify().restart_pending) == (True, False)
+        assert server.plan(chosen, logs=False).nothing
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_power_that_fails_after_setup_has_asked_for_a_restart_is_that_restart(lab: Lab, host: Host, lost: bool) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.reboot_during(phase="installed")
+    if lost:
+        with connect(host) as server:
+            plan = server.plan(chosen, logs=False)
+            _lose(server, dataclasses.replace(plan, steps=plan.steps[2:]), "stopping")
+            _wait_until_cut(server)
+            # Something else waits for a restart by now, which has nothing to do with setup.
+            _waits(host)
+            assert statuses(server.apply(server.plan(chosen, logs=False))) == [("StartServices", "done")]
+            outcome = server.apply(server.plan(chosen, logs=False))
+        assert outcome.steps == ()
+    else:
+        outcome = walk_from_upgrade(host, chosen)
+        assert statuses(outcome) == [("UpgradeServicePack", "done"), ("Restart", "skipped")]
+    assert outcome.ok, str(outcome)
+    assert "restart" not in [job.script for job in host.jobs]
+
+
+def test_a_restart_that_setup_asks_for_is_made_by_the_next_run_though_nothing_is_seen_to_wait(
+    lab: Lab, host: Host
+) -> None:
+    chosen = options(lab, setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.at_phase(host.machine.apply_renames, phase="installed")
+    with connect(host) as server:
+        _lose(server, only_upgrade(server.plan(chosen, logs=False)), "stopping")
+        _wait_for_the_end(host)
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome) == [("Restart", "done"), ("InstallUpdate", "done"), ("Restart", "skipped")]
+
+
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_what_ran_before_a_restart_is_started_by_the_next_run_where_the_controller_was_lost(
+    steady: tuple[Host, wsusfix.Options], lab: Lab, cleaned: bool
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    booted = host.machine.boot_time
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        _lose(server, dataclasses.replace(plan, steps=plan.steps[2:]), "restarting")
+        deadline = time.monotonic() + 20
+        while host.machine.boot_time <= booted and time.monotonic() < deadline:
+            time.sleep(0.01)
+        _wait_for_the_end(host)
+        assert sorted(host.stopped_services) == ["byhand", "never"]
+        if cleaned:
+            server.cleanup()
+        assert not server.verify().ok
+        assert any("before a restart (wsusservice" in note for note in server.diagnose(logs=False).notes)
+        plan = server.plan(chosen, logs=False)
+        assert "ran before a restart" in str(plan)
+        mended = server.apply(plan)
+        assert (mended.ok, statuses(mended)) == (True, [("StartServices", "done")])
+        assert mended.steps[0].why == "what ran before the restart runs again"
+        assert host.stopped_services == ("never",)
+        assert [(site.number, site.running) for site in host.sites] == [("1", True), ("7", True), ("8", False)]
+        # Once, and never again: what somebody stops later he has stopped himself.
+        host.machine.switch_service("byhand", run=False)
+        assert server.plan(chosen, logs=False).nothing
+
+
+def test_a_restart_of_another_controller_is_joined_with_what_ran_before_it(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    joined = threading.Event()
+    # The order is given when the second one has joined.
+    host.faults.at_phase(
+        lambda: host.faults.at_phase(lambda: bool(joined.wait(20)), phase="started"), phase="starting_services"
+    )
+    with connect(host) as server:
+        plan = server.plan(chosen, logs=False)
+        _lose(server, dataclasses.replace(plan, steps=plan.steps[2:]), "restart as SYSTEM")
+        _lose(server, server.plan(chosen, logs=False), "started")
+
+    def join(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState):
+            joined.set()
+
+    with connect(host) as server:
+        outcome = server.apply(server.plan(chosen, logs=False), on_event=join)
+    assert outcome.ok, str(outcome)
+    assert statuses(outcome) == [("Restart", "done")]
+    assert host.stopped_services == ("never",)
+    assert "as before: byhand" in str(outcome)
+
+
+def test_a_restart_that_did_not_come_leaves_nothing_to_be_started(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.faults.restart_refused()
+    assert walk_from_upgrade(host, chosen).failed
+    host.reboot(seconds=0)
+    with connect(host) as server:
+        assert server.facts().ran is None
+        assert server.plan(chosen, logs=False).nothing
 
 
 def test_power_that_fails_before_the_upgrade_or_after_it_leaves_what_stands_and_the_next_run_goes_on(

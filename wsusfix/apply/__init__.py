@@ -21,6 +21,7 @@ from wsusfix.apply.reset import ResetWork, RestoreWork, merged, saved_by
 from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
 from wsusfix.apply.working import CLEARED_AWAY, Ended, Site, Work, at_work, explained, last_phase
+from wsusfix.diagnosis import removal
 from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
@@ -42,13 +43,12 @@ from wsusfix.plan import (
     UpgradeServicePack,
 )
 from wsusfix.plan.common import let_it_end
-from wsusfix.plan.restart import removed
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job, Left
 from wsusfix.results import DatabaseBackup, JobEvidence, Outcome, StepOutcome, StepStatus, Verification
 from wsusfix.scripts.contracts import JobStatus, Refusal
-from wsusfix.surroundings import Surroundings
+from wsusfix.surroundings import Surroundings, record_parameters
 from wsusfix.verify import verify
 
 if TYPE_CHECKING:
@@ -262,14 +262,18 @@ class _Road:
         told = _Told(after=before, verification=verify(before))
         if before.job is not None and before.job.active:
             site.notes.append(f"a job of wsusfix is at work: {before.job}")
-        elif before.staging.leftovers and self._kept(before, told) and not plan.blocked:
+        elif (not before.staging.leftovers or self._kept(before, told)) and plan.removal_meant:
+            site.clean(removal_meant=True)
+            before = told.after = site.look()
+            told.verification = verify(before)
+        elif before.staging.leftovers and told.logs_kept and not plan.blocked:
             site.clean()
         told.message = f"nothing to do: {plan.nothing}"
         if plan.blocked:
             told.message = "blocked: nothing was changed"
         if before.removed:
             # Whoever comes after nobody has watched: what happened comes first.
-            told.message = "; ".join(removed(before))
+            told.message = "; ".join(removal(before))
             record = before.upgrade
             if record is not None and record.backup and site.backup is None:
                 site.backup = DatabaseBackup(path=record.backup, size=None)
@@ -396,7 +400,7 @@ class _Road:
         site = self._site
         site.tell(Note(site.host, "job", "the scheduled task did not begin in time: the job is given up"))
         try:
-            cleaned = jobs.cleanup(site.session, site.timeouts)
+            cleaned = jobs.cleanup(site.session, site.timeouts, record_parameters())
         except RefusedByServerError as error:
             if error.reason == Refusal.JOB_RUNNING.value:
                 return False

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from wsusfix.apply.upgrade import asks_for_restart, start_parameters
+from wsusfix.apply.upgrade import start_parameters, still_asks
 from wsusfix.apply.working import NEVER_BEGAN, Ended, Work, last_phase, never_began
+from wsusfix.diagnosis import removal
 from wsusfix.errors import AnswerError, DeadlineError, NotReachedError, ScriptError, WsusFixError
 from wsusfix.events import Note
-from wsusfix.facts import HostFacts
+from wsusfix.facts import HostFacts, RestartRecord, UpgradeRecord
 from wsusfix.options import whole_seconds
 from wsusfix.plan import Restart, StartServices
-from wsusfix.plan.restart import removed
 from wsusfix.present import printable
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Job
 from wsusfix.results import DatabaseBackup, StepStatus, Verification
 from wsusfix.scripts.contracts import KEPT_NAME, RESTART, START_SERVICES, JobPhase, JobReason, JobStatus
-from wsusfix.surroundings import Surroundings
+from wsusfix.surroundings import Site, Surroundings, service_roots
 
 __all__ = ["RestartWork", "StartServicesWork"]
 
@@ -42,7 +42,8 @@ class RestartWork(Work[Restart]):
     _restarted = False
     #: When the order was given from here, by the controller's own steady clock; ``None`` for a job that is joined.
     _ordered: float | None = None
-    #: What ran of IIS and WSUS before the order; ``None`` where nobody looked.
+    #: What ran of IIS and WSUS before the order, for a restart that comes before its job has written that down;
+    #: ``None`` where nobody looked.
     _around: Surroundings | None = None
     #: What of it does not run again.
     _stopped: str = ""
@@ -50,7 +51,8 @@ class RestartWork(Work[Restart]):
     def reached(self, facts: HostFacts) -> str:
         """Nothing is to be done where nothing waits for a restart."""
         record = facts.upgrade
-        since = record is not None and record.ended is not None and facts.boot_time >= record.ended
+        told = None if record is None else record.setup or record.ended
+        since = told is not None and facts.boot_time >= told
         asked = facts.restart_asked or (self.site.restart_asked and not since)
         waits = facts.restart.concerns(facts.wsus.dll_path) or asked
         return "" if waits else "no restart is needed"
@@ -64,6 +66,8 @@ class RestartWork(Work[Restart]):
         return {
             **self.site.common(before),
             "busy_seconds": whole_seconds(self.site.timeouts.busy),
+            "kept_name": KEPT_NAME,
+            "service_roots": service_roots(),
             "text": _TEXT,
             "delay_seconds": _DELAY,
         }
@@ -77,7 +81,7 @@ class RestartWork(Work[Restart]):
             self._restarted = self._wait(before, began, since, wait=began is not None)
             self.site.restart_asked = self.site.restart_asked and not self._restarted
         after, verification = self.site.settled(before, restarts=True)
-        if self._restarted and self._start_again(after):
+        if self._restarted and self._start_again(job, after):
             after, verification = self.site.settled(before)
         return after, verification
 
@@ -87,20 +91,27 @@ class RestartWork(Work[Restart]):
         except WsusFixError:
             return None  # the restart does not depend on it
 
-    def _start_again(self, facts: HostFacts) -> bool:
-        """Start what ran before the restart and does not start by itself; whether there was any."""
-        before, now = self._around, self._looked_around(facts)
-        if before is None or now is None:
+    def _lists(self, job: Job, facts: HostFacts) -> dict[str, str] | None:
+        """What ran before the restart: by what its job wrote down, else by a look from here; ``None`` if by neither."""
+        if facts.ran is not None and facts.ran.job_id == job.job_id:
+            return _record_lists(facts.ran)
+        around = self._around
+        if around is None:
+            return None
+        return {
+            "services": "/".join(around.services),
+            "sites": "/".join(site.number for site in around.running_sites),
+            "idle_sites": "/".join(site.number for site in around.sites if not site.running),
+        }
+
+    def _start_again(self, job: Job, facts: HostFacts) -> bool:
+        """Start what ran before the restart and does not start by itself; whether there was anything to do."""
+        lists, now = self._lists(job, facts), self._looked_around(facts)
+        if lists is None or (now is None and "ran" not in lists):
             self.site.notes.append("nobody could tell whether all of IIS and WSUS runs again that ran before")
             return False
-        lists = {
-            "services": "/".join(before.services),
-            "sites": "/".join(site.number for site in before.running_sites),
-            "idle_sites": "/".join(site.number for site in before.sites if not site.running),
-            "record": "",
-        }
-        missing = _missing(before, now)
-        if not missing:
+        missing = _missing(lists, now) if now is not None else []
+        if not missing and "ran" not in lists:
             return False
         named = printable(", ".join(missing))
         parameters = {
@@ -112,15 +123,15 @@ class RestartWork(Work[Restart]):
         except WsusFixError as error:
             # Another controller may have been quicker, and have cleared the job away already.
             again = self._looked_around(facts)
-            if again is None or _missing(before, again):
-                self._stopped = f"{named} ({error})"
+            if again is None or _missing(lists, again):
+                self._stopped = f"{named or 'nobody knows what'} ({error})"
             return True
         self.site.beside.append(self.site.evidence(ended, facts, None))
         left = ended.value("not_started") or ended.value("detail")
-        if ended.reason is JobReason.DONE and not left:
+        if ended.reason is not JobReason.DONE or left:
+            self._stopped = left or named or "the job that was to see to it broke off"
+        elif missing:
             self.site.notes.append(f"after the restart it is again as before: {named}")
-        else:
-            self._stopped = left or named
         return True
 
     def _wait(self, before: HostFacts, began: datetime | None, since: float, *, wait: bool) -> bool:
@@ -212,28 +223,29 @@ class StartServicesWork(Work[StartServices]):
     _after: HostFacts | None = None
 
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
-        """Take what the upgrade wrote down before it stopped anything."""
+        """Take what was written down before anything was stopped."""
         record = self.step.record
-        lists = {
-            "services": record.services,
-            "sites": record.sites,
-            "idle_sites": record.idle_sites,
-            "record": str(record.number),
-        }
-        return start_parameters(self.site, before, lists, record.job_id, restart=record.restart or self._asked())
+        asked = isinstance(record, UpgradeRecord) and self._asked(record, before)
+        parameters = start_parameters(self.site, before, _record_lists(record), record.job_id, restart=asked)
+        if isinstance(record, RestartRecord):
+            parameters["audit"] = self.site.audit(before, f"what ran before the restart by job {record.job_id}")
+        return parameters
 
-    def _asked(self) -> bool:
-        """Whether setup asked for a restart in an upgrade that was cut off before it could write that down."""
+    def _asked(self, record: UpgradeRecord, facts: HostFacts) -> bool:
+        """Whether setup asks for a restart, in an upgrade that was cut off, perhaps before it could write that down."""
+        if record.setup is not None or record.ended is not None:
+            return facts.restart_asked
         try:
-            job = jobs.look(self.site.session, self.step.record.job_id, self.site.timeouts)
+            job = jobs.look(self.site.session, record.job_id, self.site.timeouts)
         except (AnswerError, ScriptError):
             return False  # what it had stopped is started all the same
-        return asks_for_restart(job)
+        return still_asks(job, facts)
 
     def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
         """Look at the server after the job; where a restart has cut it off, when it can be reached again."""
-        if self.step.record.backup:
-            self.site.backup = DatabaseBackup(path=self.step.record.backup, size=None)
+        record = self.step.record
+        if isinstance(record, UpgradeRecord) and record.backup:
+            self.site.backup = DatabaseBackup(path=record.backup, size=None)
         self._after, verification = self.site.settled(before, restarts=job.status is JobStatus.INTERRUPTED)
         return self._after, verification
 
@@ -247,13 +259,13 @@ class StartServicesWork(Work[StartServices]):
             return Ended(StepStatus.FAILED, why + record.names, "run again: all that does not run is started then")
         left = job.value("not_started") or job.value("detail")
         if job.reason is JobReason.DONE and not left:
-            return Ended(StepStatus.DONE, "what the upgrade had stopped runs again")
+            what = "the upgrade had stopped" if isinstance(record, UpgradeRecord) else "ran before the restart"
+            return Ended(StepStatus.DONE, f"what {what} runs again")
         why = f"not all runs again of {record.names}: {left or 'the job broke off'}"
-        kept = f"%windir%\\{KEPT_NAME}\\{record.number:05d}.upgrade"
         return Ended(
             StepStatus.FAILED,
             why,
-            f"start it by hand, then run again; if it is not to run any more, remove {kept} first",
+            f"start it by hand, then run again; if it is not to run any more, remove {record.file} first",
         )
 
     def changed(self, job: Job, before: HostFacts, after: HostFacts, verification: Verification) -> bool:
@@ -264,19 +276,26 @@ class StartServicesWork(Work[StartServices]):
         """Say what came of it."""
         if self._after is not None and self._after.removed:
             # What has happened comes first, whoever was not there to see it.
-            why, way = removed(self._after)
+            why, way = removal(self._after)
             return f"{why}; {way}; beside that: {ended.why}"
         if ended.status is StepStatus.FAILED:
             return f"failed: {ended.why}"
         return f"{ended.why}; plan again"
 
 
-def _missing(before: Surroundings, now: Surroundings) -> list[str]:
+def _record_lists(record: UpgradeRecord | RestartRecord) -> dict[str, str]:
+    """What a record says, as the job that starts it again takes it."""
+    lists = {"services": record.services, "sites": record.sites, "idle_sites": record.idle_sites}
+    return {**lists, "record" if isinstance(record, UpgradeRecord) else "ran": str(record.number)}
+
+
+def _missing(lists: Mapping[str, str], now: Surroundings) -> list[str]:
     """What is no longer as it was: services that ran, and sites, which a restart may start or not."""
     running = {name.lower() for name in now.services}
-    states = {site.number: site.running for site in now.sites}
-    services = [name for name in before.services if name.lower() not in running]
-    return services + [str(site) for site in before.sites if states.get(site.number, site.running) is not site.running]
+    services = [name for name in lists["services"].split("/") if name and name.lower() not in running]
+    ran, idle = lists["sites"].split("/"), lists["idle_sites"].split("/")
+    wrong = (site for site in now.sites if site.number in (idle if site.running else ran))
+    return services + [str(Site(number=site.number, name=site.name, running=not site.running)) for site in wrong]
 
 
 def _exchanged(before: HostFacts, looked: HostFacts) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from wsusfix import advisory
-from wsusfix.advisory import ExitMeaning, InstallType
+from wsusfix.advisory import ExitMeaning
 from wsusfix.apply.working import (
     EVENT_SOURCE,
     NEVER_BEGAN,
@@ -24,6 +24,7 @@ from wsusfix.apply.working import (
     package_failure,
     stopped_services,
 )
+from wsusfix.diagnosis import way_back
 from wsusfix.errors import WsusFixError
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
@@ -41,9 +42,9 @@ from wsusfix.scripts.contracts import (
     JobReason,
     JobStatus,
 )
-from wsusfix.surroundings import service_roots
+from wsusfix.surroundings import record_parameters, service_roots
 
-__all__ = ["CheckWork", "UpgradeWork", "asks_for_restart", "start_parameters"]
+__all__ = ["CheckWork", "UpgradeWork", "start_parameters", "still_asks"]
 
 _LOGS: Final[Mapping[str, Any]] = {"log_names": list(advisory.SETUP_LOGS), "system_temp": advisory.SYSTEM_TEMP}
 _RESTART: Final = "restart the server, then run again: the road goes on from there"
@@ -113,8 +114,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
             "rename_value": advisory.RENAME_VALUE,
             "server": step.database_server,
             "database": step.database,
-            "kept_name": KEPT_NAME,
-            "setup_key": advisory.SETUP_KEY,
+            **record_parameters(),
             "version": step.version,
             "release": self._release,
             "backup": backup.path if backup is not None else "",
@@ -260,7 +260,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
         return Ended(
             StepStatus.FAILED,
             f"WSUS WAS REMOVED by its setup ({_said(job)[0]}); {backup}",
-            f"install WSUS {version} again, then {advisory.RESTORE}",
+            way_back(version),
         )
 
     def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
@@ -304,14 +304,15 @@ def start_parameters(
     Args:
         site: the server.
         facts: as it is now.
-        lists: ``services``, ``sites``, ``idle_sites`` and ``record``, as the upgrade wrote them down.
+        lists: ``services``, ``sites`` and ``idle_sites`` as they were written down; in ``record`` the number of the
+            upgrade's record, or in ``ran`` that of a restart's.
         job_id: of the upgrade.
         restart: whether setup has asked for one.
     """
     return {
-        **{key: lists[key] for key in ("services", "sites", "idle_sites", "record")},
-        "kept_name": KEPT_NAME,
-        "setup_key": advisory.SETUP_KEY,
+        **{key: lists[key] for key in ("services", "sites", "idle_sites")},
+        **{key: lists.get(key, "") for key in ("record", "ran")},
+        **record_parameters(),
         "restart": restart,
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
@@ -323,12 +324,20 @@ def start_parameters(
 
 def _start_parameters(site: Site, job: Job, facts: HostFacts) -> dict[str, Any]:
     lists = {key: job.value(key) for key in ("services", "sites", "idle_sites", "record")}
-    return start_parameters(site, facts, lists, job.job_id, restart=asks_for_restart(job))
+    return start_parameters(site, facts, lists, job.job_id, restart=still_asks(job, facts))
 
 
 def asks_for_restart(job: Job) -> bool:
     """Whether the exit code of setup asks for a restart."""
     return _meaning(job) is ExitMeaning.RESTART_NEEDED
+
+
+def still_asks(job: Job, facts: HostFacts) -> bool:
+    """Whether setup asks for a restart that there was none of since: what cut a job off may have been one."""
+    record = facts.upgrade
+    if record is not None and record.job_id == job.job_id and record.setup is not None:
+        return facts.restart_asked
+    return asks_for_restart(job)
 
 
 def _names(job: Job) -> str:
@@ -344,7 +353,7 @@ def _named(release: str) -> str:
 
 def _removed(facts: HostFacts) -> bool:
     """Whether there is no WSUS server any more."""
-    return not facts.wsus.present or facts.wsus.install_type is not InstallType.SERVER_3
+    return not facts.wsus.is_server
 
 
 def _meaning(job: Job) -> ExitMeaning | None:

@@ -35,7 +35,7 @@ from wsusfix.remote.job import Cleanup, Job, Left
 from wsusfix.remote.upload import upload
 from wsusfix.results import Check, DatabaseBackup, JobEvidence, StepStatus, Verification
 from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
-from wsusfix.surroundings import Surroundings
+from wsusfix.surroundings import Surroundings, record_parameters
 from wsusfix.verify import ABSENT, SERVICE_CHECK, verify
 
 if TYPE_CHECKING:
@@ -208,11 +208,15 @@ class Site:
             self.notes.append(f"the job's logs could not be read and stay on the server: {error}")
             return None
 
-    def clean(self) -> None:
-        """Remove task and staging; failing to is worth a note, not the loss of an outcome."""
+    def clean(self, *, removal_meant: bool = False) -> None:
+        """Remove task and staging; failing to is worth a note, not the loss of an outcome.
+
+        Args:
+            removal_meant: WSUS that its setup has removed is not to come back, and that is written down.
+        """
         self.tell(PhaseBegun(self.host, "cleanup"))
         try:
-            cleaned = jobs.cleanup(self.session, self.timeouts)
+            cleaned = jobs.cleanup(self.session, self.timeouts, record_parameters(), removal_meant=removal_meant)
         except WsusFixError as error:
             self.notes.append(f"cleanup failed: {error}")
             self.tell(Note(self.host, "cleanup", str(error)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
 
 from packaging.version import Version
 
@@ -22,6 +22,7 @@ from wsusfix.present import Presentable, bytes_text, printable, rows
 from wsusfix.scripts.contracts import (
     KEPT_NAME,
     RESET_APPROVALS,
+    RESTART,
     STAGING_NAME,
     UPGRADE,
     JobStatus,
@@ -40,6 +41,7 @@ __all__ = [
     "JobFacts",
     "OperatingSystem",
     "PendingRestart",
+    "RestartRecord",
     "Session",
     "Staging",
     "UpgradeRecord",
@@ -51,6 +53,10 @@ __all__ = [
     "probe_parameters",
     "read_approvals",
 ]
+
+
+#: Clock and boot time are told in whole seconds.
+_ROUNDED: Final = timedelta(seconds=2)
 
 
 class DatabasePlace(str, enum.Enum):
@@ -155,6 +161,11 @@ class WsusInstallation(Presentable):
     def serves(self) -> bool:
         """Whether a WSUS server is installed, or may be: then it has logs."""
         return (self.present and self.install_type is not InstallType.CONSOLE) or self.wsus2_product
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a WSUS server of any generation is installed, by what its Setup key says."""
+        return self.present and self.install_type not in (None, InstallType.CONSOLE)
 
     @property
     def product(self) -> Product | None:
@@ -286,7 +297,9 @@ class UpgradeRecord(Presentable):
         idle_sites: that did not run.
         backup: path of the database's backup, ``""`` without one.
         restart: whether setup has asked for a restart.
+        setup: when setup has ended; ``None`` where it did not, or nobody saw it.
         ended: when WSUS was seen there at the upgrade's end; ``None`` when nobody saw it.
+        boot: when the server had been started, as told when setup's wish was last written down.
         waits: the files that waited for a restart then, in one line.
     """
 
@@ -302,11 +315,18 @@ class UpgradeRecord(Presentable):
     restart: bool
     ended: datetime | None
     waits: str = ""
+    setup: datetime | None = None
+    boot: datetime | None = None
 
     @property
     def names(self) -> str:
         """The services that were stopped, for people."""
-        return ", ".join(name for name in self.services.split("/") if name) or "none"
+        return _named(self.services)
+
+    @property
+    def file(self) -> str:
+        """Where it lies, for people."""
+        return f"%windir%\\{KEPT_NAME}\\{self.number:05d}.upgrade"
 
     def _summary(self) -> str:
         return str(self)
@@ -316,11 +336,53 @@ class UpgradeRecord(Presentable):
 
 
 @dataclass(frozen=True, repr=False)
+class RestartRecord(Presentable):
+    """What ran of IIS and WSUS right before a restart, as its job wrote it down, and was not seen to run again.
+
+    It outlives the job, and whatever else of a run is cleaned up.
+
+    Args:
+        number: of the record, in the folder that keeps it.
+        job_id: of the restart.
+        time: when it was written, right before the restart was ordered, by the server's own clock.
+        boot: when the server had been started then.
+        services: that ran, divided by ``/``, in the order in which they have to stop.
+        sites: that ran, by number.
+        idle_sites: that did not run.
+    """
+
+    number: int
+    job_id: str
+    time: datetime
+    boot: datetime
+    services: str
+    sites: str
+    idle_sites: str
+
+    @property
+    def names(self) -> str:
+        """The services that ran, for people."""
+        return _named(self.services)
+
+    @property
+    def file(self) -> str:
+        """Where it lies, for people."""
+        return f"%windir%\\{KEPT_NAME}\\{self.number:05d}.restart"
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"at {self.time:%Y-%m-%d %H:%M:%S} UTC, services {self.names}"
+
+
+@dataclass(frozen=True, repr=False)
 class HostFacts(Presentable):
     """Everything one look at a server gave; ``host`` is the name it was asked by, ``computer_name`` its own.
 
     ``reset`` says whether an earlier reset of approvals left something; ``approvals`` is ``None`` where nobody asked
-    WSUS; ``upgrade`` is what the newest upgrade has stopped here, ``None`` where none ever did.
+    WSUS; ``upgrade`` is what the newest upgrade has stopped here, ``None`` where none ever did; ``ran`` is what ran
+    before a restart, ``None`` once it was seen to run again.
     """
 
     host: str
@@ -338,6 +400,7 @@ class HostFacts(Presentable):
     reset: ResetState = ResetState.NONE
     approvals: Approvals | None = None
     upgrade: UpgradeRecord | None = None
+    ran: RestartRecord | None = None
 
     @property
     def upgrading(self) -> bool:
@@ -353,20 +416,36 @@ class HostFacts(Presentable):
     @property
     def removed(self) -> bool:
         """Whether WSUS has not been there since an upgrade of it was begun: its setup has removed it."""
-        if self.upgrade is None or self.upgrade.ended is not None or self.upgrading:
+        record = self.upgrade
+        if record is None or record.ended is not None or record.state is UpgradeState.SETTLED or self.upgrading:
             return False
-        return not (self.wsus.present and self.wsus.install_type is InstallType.SERVER_3)
+        return not self.wsus.is_server
+
+    @property
+    def restarted_unseen(self) -> bool:
+        """Whether a restart took place after which nobody has seen to what ran before."""
+        ran = self.ran
+        if ran is None or (self.job is not None and self.job.active and self.job.kind == RESTART.name):
+            return False
+        # Either of the two says so by itself; both are told in whole seconds.
+        shorter = self.clock - self.boot_time + _ROUNDED < ran.time - ran.boot
+        return shorter or self.boot_time >= ran.time
 
     @property
     def restart_asked(self) -> bool:
-        """Whether WSUS setup has asked for a restart, something waits for one, and there was none since."""
+        """Whether WSUS setup has asked for a restart, and there was none since, as far as anybody can tell."""
         record = self.upgrade
-        if record is None or not record.restart or record.ended is None:
+        if record is None or not record.restart:
+            return False
+        if record.boot is not None and abs(self.boot_time - record.boot) <= _ROUNDED:
+            return True
+        told = record.ended or record.setup
+        if told is None:
             return False
         # A clock that is corrected moves the time of the last start; what a restart would have taken away it leaves.
         waited = " ".join(record.waits.split())
         still = bool(waited) and " ".join(" ".join(self.restart.renames).split()).startswith(waited)
-        return self.restart.pending and (self.boot_time < record.ended or still)
+        return self.restart.pending and (self.boot_time < told or still)
 
     @property
     def resetting(self) -> bool:
@@ -403,6 +482,7 @@ class HostFacts(Presentable):
                 ("staging", self.staging),
                 ("job", self.job or ""),
                 ("upgrade", self.upgrade or ""),
+                ("before the restart", self.ran or ""),
                 ("approvals", f"\n{self.approvals}" if self.approvals else ""),
             ]
         )
@@ -503,23 +583,20 @@ def parse(host: str, answer: Mapping[str, Scalar]) -> HostFacts:
         clock=read.time("clock"),
         reset=read.one_of("reset_state", ResetState),
         upgrade=_upgrade_record(read),
+        ran=_restart_record(read),
     )
 
 
 def _upgrade_record(read: AnswerReader) -> UpgradeRecord | None:
     state = read.one_of("upgrade_state", UpgradeState)
-    record, end = (_values(read.text(key)) for key in ("upgrade_record", "upgrade_end"))
+    record, setup, end = (_values(read.text(f"upgrade_{key}")) for key in ("record", "setup", "end"))
     number = read.text("upgrade_number")
     if state is UpgradeState.NONE:
         return None
     if not (number.isascii() and number.isdigit() and len(number) <= 5):
         raise read.broken("upgrade_number", number)
-    ended = None
-    if end:
-        try:
-            ended = datetime.strptime(end.get("time", ""), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-        except ValueError:
-            raise read.broken("upgrade_end", end.get("time", "")) from None
+    # What was written down last tells most.
+    last, key = (end, "upgrade_end") if end else (setup, "upgrade_setup")
     lists = {key: printable(record.get(key, ""), 2000) for key in ("services", "sites", "idle_sites", "backup")}
     return UpgradeRecord(
         number=int(number),
@@ -528,10 +605,45 @@ def _upgrade_record(read: AnswerReader) -> UpgradeRecord | None:
         time=printable(record.get("time", ""), 40),
         version=printable(record.get("version", ""), 80),
         **lists,
-        restart=end.get("restart") == "true",
-        ended=ended,
-        waits=printable(end.get("waits", ""), 2000),
+        restart=last.get("restart") == "true",
+        ended=_moment(read, "upgrade_end", end.get("time", "")) if end else None,
+        waits=printable(last.get("waits", ""), 2000),
+        setup=_moment(read, "upgrade_setup", setup.get("time", "")) if setup else None,
+        boot=_moment(read, key, last["boot"]) if "boot" in last else None,
     )
+
+
+def _restart_record(read: AnswerReader) -> RestartRecord | None:
+    number, record = read.text("ran_number"), _values(read.text("ran_record"))
+    if not number:
+        return None
+    if not (number.isascii() and number.isdigit() and len(number) <= 5):
+        raise read.broken("ran_number", number)
+    lists = {key: printable(record.get(key, ""), 2000) for key in ("services", "sites", "idle_sites")}
+    return RestartRecord(
+        number=int(number),
+        job_id=printable(record.get("job_id", ""), 40),
+        time=_moment(read, "ran_record", record.get("time", "")),
+        boot=_moment(read, "ran_record", record.get("boot", "")),
+        **lists,
+    )
+
+
+def _moment(read: AnswerReader, key: str, text: str) -> datetime:
+    """Read a time as the scripts write it.
+
+    Raises:
+        AnswerError: it is none.
+    """
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise read.broken(key, text) from None
+
+
+def _named(services: str) -> str:
+    """Services divided by ``/``, for people."""
+    return ", ".join(name for name in services.split("/") if name) or "none"
 
 
 def _values(text: str) -> dict[str, str]:

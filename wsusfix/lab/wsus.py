@@ -140,7 +140,8 @@ class Wsus:
             under = "was" if machine.system.elevates else "iisadmin"
             machine.services[under] = "running"
             machine.needs[advisory.IIS_SERVICE] = (under,)
-            machine.sites.append(Site("1", "Default Web Site"))
+            if not machine.sites:
+                machine.sites.append(Site("1", "Default Web Site"))
             machine.files.make_folders(self.dll_path.rpartition("\\")[0])
             machine.files.create(self.dll_path, _dll(generation.dll), generation.dll)
             if old:
@@ -174,6 +175,11 @@ class Wsus:
         self._generation = generation
         self._machine.registry.set(advisory.SETUP_KEY, VersionString=generation.version)
         self._put_dll(generation.dll, at_restart=at_restart)
+
+    def install(self, name: str) -> None:
+        """Be installed anew as the generation *name*, over the database that stayed."""
+        self._generation = GENERATIONS[name]
+        self._set_up(self._generation, self.database.place)
 
     def remove(self) -> None:
         """Be uninstalled: the service, the Setup key and the program are gone, the database stays."""

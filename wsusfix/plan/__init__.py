@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from wsusfix import advisory
 from wsusfix.advisory import Architecture, Product
-from wsusfix.diagnosis import Diagnosis, Verdict
+from wsusfix.diagnosis import Diagnosis, Verdict, removal
 from wsusfix.facts import HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Package
@@ -27,7 +27,7 @@ from wsusfix.plan.backup import BackUpDatabase, back_up, backup_obstacles
 from wsusfix.plan.common import Blocked, Way, leftover_warnings, window_obstacles
 from wsusfix.plan.install import InstallUpdate
 from wsusfix.plan.reset import ResetApprovals, RestoreSettings
-from wsusfix.plan.restart import Restart, StartServices, removed, restarts, services_way
+from wsusfix.plan.restart import Restart, StartServices, restarts, services_way
 from wsusfix.plan.upgrade import CheckPrerequisites, UpgradeServicePack
 from wsusfix.present import Presentable, counted, plain, printable
 from wsusfix.scripts.contracts import ResetState
@@ -97,7 +97,10 @@ class Basis(Presentable):
             replica=facts.approvals.replica if facts.approvals is not None else None,
             reset=facts.reset.value,
             # What an upgrade keeps of the past makes no difference, but what it has left open.
-            upgrade=(facts.standing_still and "stopped") or (facts.removed and "removed") or "",
+            upgrade=(facts.standing_still and "stopped")
+            or (facts.restarted_unseen and "restarted")
+            or (facts.removed and "removed")
+            or "",
         )
 
     def changes(self, other: Basis) -> tuple[str, ...]:
@@ -118,7 +121,8 @@ class Plan(Presentable):
 
     Exactly one of ``steps``, ``blocked`` and ``nothing`` is not empty.  ``proof`` says how success will be verified.
     ``afterwards`` is what will still be in the way of mending the server when the steps are done: they only put back
-    what an earlier run had left switched.
+    what an earlier run had left switched.  ``removal_meant`` is that WSUS, which its
+    setup has removed, is not to come back: applying the plan writes that down on the server.
 
     >>> for obstacle in server.plan().blocked:
     ...     print(obstacle.reason)
@@ -136,6 +140,7 @@ class Plan(Presentable):
     not_before: datetime | None = None
     not_after: datetime | None = None
     afterwards: tuple[Blocked, ...] = ()
+    removal_meant: bool = False
 
     @property
     def irreversible(self) -> bool:
@@ -214,9 +219,14 @@ def plan(
     """
     facts = diagnosis.facts
     nothing = ""
+    left = facts.standing_still or facts.restarted_unseen
+    meant = facts.removed and options.removal_meant and not left
     match diagnosis.verdict:
-        case _ if facts.standing_still:
+        case _ if left:
             way = services_way(facts)
+        case _ if meant:
+            way = Way(warnings=(removal(facts)[0],))
+            nothing = "WSUS was removed by its setup, and is not to come back: that is written down on the server"
         case Verdict.NOT_AFFECTED if options.rtm == "upgrade" and upgrade.too_old(facts):
             way = Way(blocked=upgrade.too_old(facts), warnings=tuple(leftover_warnings(facts)))
         case Verdict.FIXED | Verdict.NOT_AFFECTED | Verdict.EXPOSED_RTM if facts.restart_asked:
@@ -237,7 +247,7 @@ def plan(
             way = _backed_up(facts, way, surroundings, options)
         case Verdict.EXPOSED_SP1:
             way = _service_pack_1(diagnosis, package, surroundings, options)
-    if way.steps and not facts.standing_still and not (facts.job is not None and facts.job.active):
+    if way.steps and not left and not (facts.job is not None and facts.job.active):
         if late := tuple(window_obstacles(facts, options)):
             way = dataclasses.replace(way, steps=(), blocked=late, proof="")
     afterwards: tuple[Blocked, ...] = ()
@@ -255,6 +265,7 @@ def plan(
         not_before=options.not_before,
         not_after=options.not_after,
         afterwards=afterwards,
+        removal_meant=meant,
     )
 
 
@@ -271,13 +282,13 @@ def _backed_up(facts: HostFacts, way: Way, around: Surroundings | None, options:
 
 def _restart_asked(facts: HostFacts, options: Options) -> Way:
     """Finish an upgrade that takes effect only with a restart which setup has asked for."""
-    steps = restarts(options, "WSUS setup has asked for a restart, and something waits for it")
+    steps = restarts(options, "WSUS setup has asked for a restart, and there was none since")
     if steps:
         return Way(steps=steps, proof="the server has restarted, and nothing of the upgrade waits any more")
     return Way(
         blocked=(
             Blocked(
-                "WSUS setup has asked for a restart of the server, and something waits for it",
+                "WSUS setup has asked for a restart of the server, and there was none since",
                 "restart the server, or say reboot='if-needed'; then run again",
             ),
         )
@@ -300,7 +311,7 @@ def _unknown(diagnosis: Diagnosis, options: Options) -> Way:
             )
         )
     if facts.removed:
-        return Way(blocked=(Blocked(*removed(facts)),))
+        return Way(blocked=(Blocked(*removal(facts)),))
     if facts.upgrading:
         return Way(
             blocked=(Blocked(f"the verdict is unknown: {diagnosis.why}", "let the upgrade end, then plan again"),)

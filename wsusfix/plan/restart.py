@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wsusfix import advisory
-from wsusfix.facts import HostFacts, UpgradeRecord
+from wsusfix.diagnosis import removal
+from wsusfix.facts import HostFacts, RestartRecord, UpgradeRecord
 from wsusfix.options import Options
 from wsusfix.plan.common import Way, job_obstacles, session_obstacles
 from wsusfix.present import Presentable, printable
 from wsusfix.scripts.contracts import RESTART, START_SERVICES
 
-__all__ = ["Restart", "StartServices", "removed", "restarts", "services_way", "start_services"]
+__all__ = ["Restart", "StartServices", "restarts", "services_way", "start_services"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,9 +51,9 @@ class Restart(Presentable):
 
 @dataclass(frozen=True, repr=False)
 class StartServices(Presentable):
-    """Start again what an upgrade had stopped that was cut off, as the upgrade wrote it down."""
+    """Start again what a cut-off upgrade had stopped, or what ran before a restart, as it was written down."""
 
-    record: UpgradeRecord
+    record: UpgradeRecord | RestartRecord
     reason: str
     source: str
     irreversible: bool = False
@@ -75,8 +75,9 @@ class StartServices(Presentable):
         return self.record.names
 
     def __str__(self) -> str:
+        what = "an upgrade had stopped" if isinstance(self.record, UpgradeRecord) else "ran before a restart"
         return (
-            f"{self.name}: start again the services and sites that an upgrade had stopped\n"
+            f"{self.name}: start again the services and sites that {what}\n"
             f"  services: {printable(self.record.names)}\n"
             f"  why: {self.reason} [{self.source}]"
         )
@@ -90,37 +91,27 @@ def restarts(options: Options, reason: str) -> tuple[Restart, ...]:
 
 
 def start_services(facts: HostFacts) -> tuple[StartServices, ...]:
-    """Make the step where an upgrade has left services stopped."""
-    if facts.upgrade is None or not facts.standing_still:
-        return ()
-    return (
-        StartServices(
-            record=facts.upgrade,
-            reason=f"an upgrade, begun at {facts.upgrade.time}, has not started again all that it had stopped",
-            source="what its job wrote down",
-        ),
-    )
+    """Make the steps where an upgrade has left services stopped, or nobody has seen to them after a restart."""
+    steps: list[StartServices] = []
+    if facts.upgrade is not None and facts.standing_still:
+        why = f"an upgrade, begun at {facts.upgrade.time}, has not started again all that it had stopped"
+        steps.append(StartServices(facts.upgrade, why, "what its job wrote down"))
+    if facts.ran is not None and facts.restarted_unseen:
+        why = (
+            f"the server was restarted after {facts.ran.time:%Y-%m-%d %H:%M:%S} UTC, and nobody has seen all run again"
+        )
+        steps.append(StartServices(facts.ran, why, "what the job that restarted it wrote down"))
+    return tuple(steps)
 
 
 def services_way(facts: HostFacts) -> Way:
-    """Decide the road of a server on which an upgrade has left services stopped: that first, and nothing else."""
+    """Decide the road of a server on which services were left stopped: that first, and nothing else."""
     blocked = (*session_obstacles(facts), *job_obstacles(facts, (START_SERVICES.name,)))
-    warnings = ("an upgrade was cut off: once its services run again, plan anew",)
+    what = "an upgrade was cut off" if facts.standing_still else "a restart was not seen to its end"
+    warnings = (f"{what}: once its services run again, plan anew",)
     if facts.removed:
-        why, unblock = removed(facts)
+        why, unblock = removal(facts)
         warnings = (f"{why}; {unblock}",)
     if blocked:
         return Way(blocked=blocked, warnings=warnings)
     return Way(steps=start_services(facts), warnings=warnings, proof="the services that ran before run again")
-
-
-def removed(facts: HostFacts) -> tuple[str, str]:
-    """Say that setup has removed WSUS, with its backup, and what to do: for whoever did not see it happen."""
-    record = facts.upgrade
-    version = record.version if record is not None else ""
-    began = f", begun at {record.time}" if record is not None else ""
-    backup = f"the backup is {record.backup}" if record is not None and record.backup else "no backup was made"
-    return (
-        f"WSUS WAS REMOVED by its setup, in an upgrade{began}; {backup}",
-        f"install WSUS {version or 'in the version it had'} again, then {advisory.RESTORE}",
-    )

@@ -246,6 +246,9 @@ def last_look(facts: HostFacts, around: Surroundings, step: UpgradeServicePack) 
     """
     if facts.standing_still:
         return (Blocked("an upgrade has left stopped what ran before", "plan again: that is started first"),)
+    if facts.restarted_unseen:
+        why = "the server was restarted, and nobody has seen all run again that ran before"
+        return (Blocked(why, "plan again: that is started first"),)
     # By now there is a backup, or none was wanted.
     said = Options(
         rtm="upgrade",

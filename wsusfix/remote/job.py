@@ -319,15 +319,27 @@ def collect(session: Session, job_id: str, first: Sequence[str] = ()) -> Left:
     return Left(log_tail=str(answer["log_tail"]), logs=tuple(_logs(answer)))
 
 
-def cleanup(session: Session, timeouts: Timeouts) -> Cleanup:
+def cleanup(session: Session, timeouts: Timeouts, kept: Mapping[str, Any], *, removal_meant: bool = False) -> Cleanup:
     """Remove the task and all that lies in the staging folder.
+
+    Args:
+        session: with the server.
+        timeouts: see :class:`~wsusfix.options.Timeouts`.
+        kept: parameters of the script that say where is kept what outlives a run, and what is looked at for it.
+        removal_meant: what a job has removed is not to come back, and that is written down.
 
     Raises:
         RefusedByServerError: a job is running, or the folder is not ours.
     """
     answer = session.run(
         scripts.compose("cleanup"),
-        {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": whole_seconds(timeouts.start)},
+        {
+            **kept,
+            "staging_name": STAGING_NAME,
+            "task_name": TASK_NAME,
+            "start_seconds": whole_seconds(timeouts.start),
+            "removal_meant": removal_meant,
+        },
         phase="cleanup",
     )
     raise_refusal(answer, host=session.host, phase="cleanup")

@@ -1,6 +1,6 @@
 # wsusfix script: cleanup
 param($Parameters)
-# Removes the task and everything of wsusfix from the server, unless a job runs.
+# Removes the task and everything of wsusfix from the server, unless a job runs; what is kept stays.
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -28,6 +28,14 @@ if ($refusal -eq '') {
         $answer.detail = $newest
         return $answer
     }
+}
+
+# What cannot be written down is told by the next look.
+try {
+    Complete-Removal $Parameters
+}
+catch {
+    $answer.detail = [string] $_.Exception.Message
 }
 
 $lines = @()

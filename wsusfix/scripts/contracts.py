@@ -17,7 +17,7 @@ from typing import Any, Final
 STAGING_NAME: Final = "wsusfix"
 #: Name of the folder below ``%windir%``, closed in the same way, that outlives a run: what was saved before approvals
 #: were reset, the way back while it is open, and the marker that proves a reset; and what an upgrade has stopped, with
-#: how far its way back has gone.  What is in it is never changed.
+#: how far its way back has gone; and what ran before a restart.  What is in it is never changed.
 KEPT_NAME: Final = "wsusfix-kept"
 #: The one scheduled task: a server runs at most one job at a time, so one name is enough and always found again.
 TASK_NAME: Final = "wsusfix-job"
@@ -159,6 +159,7 @@ class UpgradeState(str, enum.Enum):
     STOPPED = "stopped"  #: not all that it stopped was started again
     OPEN = "open"  #: all of it was, but nobody has seen WSUS there since
     CLOSED = "closed"  #: all of it was, and WSUS was there
+    SETTLED = "settled"  #: all of it was, WSUS was gone, and has come back since or is not to
 
 
 class StagingState(str, enum.Enum):
@@ -356,7 +357,10 @@ FACTS: Final = Contract(
         "upgrade_state": TEXT,  # UpgradeState
         "upgrade_number": TEXT,  # of the newest record of what an upgrade has stopped, "" without one
         "upgrade_record": LONG,  # its text
+        "upgrade_setup": LONG,  # text of the mark that setup has ended, and whether it asks for a restart, or ""
         "upgrade_end": LONG,  # text of the mark that WSUS was there at its end, "" without one
+        "ran_number": TEXT,  # of the newest record of what ran before a restart, while nobody has seen it run again
+        "ran_record": LONG,  # its text, "" without one
         "leftovers": NUMBER,  # files of wsusfix lying in the staging folder
     },
     families={
@@ -443,7 +447,15 @@ COLLECT_JOB: Final = Contract(
 CLEANUP: Final = Contract(
     name="cleanup",
     purpose="Remove the task and everything of wsusfix from the server, unless a job runs.",
-    parameters={"staging_name": str, "task_name": str, "start_seconds": int},
+    parameters={
+        "staging_name": str,
+        "task_name": str,
+        "start_seconds": int,
+        "kept_name": str,
+        "setup_key": str,  # below HKLM, the Setup key of WSUS
+        "server_types": list,  # values of InstallType there that are of a server
+        "removal_meant": bool,  # WSUS that its setup has removed is not to come back: that is written down
+    },
     answer={**_REFUSED, "removed": LONG, "remaining": LONG},
     refusals=_STAGING_REFUSALS | {Refusal.JOB_RUNNING},
 )
@@ -488,6 +500,7 @@ _RECORD_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "kept_name": str,
         "setup_key": str,  # below HKLM, the Setup key of WSUS
+        "server_types": list,  # values of InstallType there that are of a server
     }
 )
 _LAUNCHING: Final = ("command_line", "signature", "signer", "root", "signed_at")
@@ -682,10 +695,11 @@ UPGRADE: Final = Contract(
 
 START_SERVICES: Final = Contract(
     name="start_services",
-    purpose="The job that starts again what an upgrade stopped that was cut off.",
+    purpose="The job that starts again what an upgrade stopped that was cut off, or what ran before a restart.",
     parameters={
         **_RECORD_PARAMETERS,
         "record": str,  # number of the upgrade's record, which is closed when all runs again
+        "ran": str,  # number of the record of what ran before a restart, which is closed then, too
         "restart": bool,  # whether setup had asked for a restart
         "rename_key": str,  # below HKLM; what waits there for a restart is kept with the record
         "rename_value": str,
@@ -711,6 +725,8 @@ RESTART: Final = Contract(
     parameters={
         **_JOB_PARAMETERS,
         "busy_seconds": int,
+        "kept_name": str,
+        "service_roots": list,  # what of them and of all that needs them runs is written down before
         "text": str,  # shown to whoever is logged on
         "delay_seconds": int,
     },

@@ -691,19 +691,38 @@ function Add-UpgradeRecord {
     return $number
 }
 
+function Get-WishText {
+    param([bool] $Restart, $Parameters)
+    # Whether setup asks for a restart, and by what it is seen later that there was one: what waits for a restart is
+    # gone after it, and the server was started at another time, whatever becomes of the clock meanwhile.
+    $waits = [string] (Get-RegistryValue $Parameters.rename_key $Parameters.rename_value)
+    $system = Get-OperatingSystem
+    return 'time=' + (Get-Clock) + "`nrestart=" + (ConvertTo-OneLine $Restart) + "`nboot=" + $system.boot_time +
+        "`nwaits=" + (ConvertTo-OneLine $waits) + "`nend`n"
+}
+
+function Add-SetupEnd {
+    param([string] $Kept, [int] $Number, [bool] $Restart, $Parameters)
+    # At once when setup has ended: whoever finds this job cut off, and its folder gone, still knows what setup asked for.
+    try {
+        Add-KeptFile $Kept $Number '.setup' (Get-WishText $Restart $Parameters)
+    }
+    catch {
+        return
+    }
+}
+
 function Close-UpgradeRecord {
     param([string] $Kept, [int] $Number, [string] $NotStarted, [bool] $There, [bool] $Restart, $Parameters)
     # As far as the way back has gone.  What cannot be written down stays open, and is gone once more by the next run.
+    # That WSUS is there comes first: nobody else would write it down, once all runs again.
     try {
-        # What waits for a restart is gone after one, whatever becomes of the clock meanwhile.
-        $waits = [string] (Get-RegistryValue $Parameters.rename_key $Parameters.rename_value)
-        $text = 'time=' + (Get-Clock) + "`nrestart=" + (ConvertTo-OneLine $Restart) + "`nwaits=" +
-            (ConvertTo-OneLine $waits) + "`nend`n"
-        if ($NotStarted -eq '') {
-            Add-KeptFile $Kept $Number '.running' $text
-        }
+        $text = Get-WishText $Restart $Parameters
         if ($There) {
             Add-KeptFile $Kept $Number '.stands' $text
+        }
+        if ($NotStarted -eq '') {
+            Add-KeptFile $Kept $Number '.running' $text
         }
     }
     catch {
@@ -711,10 +730,125 @@ function Close-UpgradeRecord {
     }
 }
 
+function Test-WsusServer {
+    param($Parameters)
+    # A console alone, or what a failed setup leaves of the key, is no server.
+    return (@($Parameters.server_types) -contains [string] (Get-RegistryValue $Parameters.setup_key 'InstallType'))
+}
+
+function Complete-Removal {
+    param($Parameters)
+    # A WSUS that its setup had removed has come back, or is not to: nobody is told of it any more.
+    $kept = Get-StagingPath $Parameters.kept_name
+    $record = Get-UpgradeRecord $kept
+    if ($record.state -cne 'open') {
+        return
+    }
+    $why = ''
+    if (Test-WsusServer $Parameters) {
+        $why = 'returned'
+    }
+    elseif ($Parameters.removal_meant) {
+        $why = 'meant'
+    }
+    if ($why -ne '') {
+        $identity = Get-SessionIdentity
+        $text = 'time=' + (Get-Clock) + "`nwhy=" + $why + "`naccount_sid=" + $identity.sid + "`nend`n"
+        Add-KeptFile $kept ([int] $record.number) '.settled' $text
+    }
+}
+
+function Add-RestartRecord {
+    param([string] $Kept, [string] $JobId, $Roots)
+    # What runs right before a restart, for whoever comes after it; its number, or '' where it cannot be kept.
+    try {
+        if ((Get-FolderTrust $Kept) -eq 'absent') {
+            New-ClosedFolder $Kept
+        }
+        if ((Get-FolderTrust $Kept) -ne '') {
+            return ''
+        }
+        $ran = @()
+        $idle = @()
+        try {
+            foreach ($site in @(Get-WebSites)) {
+                if ($site.running) {
+                    $ran += $site.number
+                }
+                else {
+                    $idle += $site.number
+                }
+            }
+        }
+        catch {
+            # Without IIS there are none; services there may be.
+            $ran = @()
+            $idle = @()
+        }
+        $number = 1
+        $numbers = @(Get-Numbers $Kept '.restart')
+        if ($numbers.Length -gt 0) {
+            $number = $numbers[-1] + 1
+        }
+        $system = Get-OperatingSystem
+        $text = 'time=' + (Get-Clock) + "`nboot=" + $system.boot_time + "`njob_id=" + (ConvertTo-OneLine $JobId) +
+            "`nservices=" + (ConvertTo-OneLine (@(Get-RunningServices $Roots) -join '/')) +
+            "`nsites=" + (ConvertTo-OneLine ($ran -join '/')) +
+            "`nidle_sites=" + (ConvertTo-OneLine ($idle -join '/')) + "`nend`n"
+        Add-KeptFile $Kept $number '.restart' $text
+        return (ConvertTo-OneLine $number)
+    }
+    catch {
+        # The restart does not depend on it.
+        return ''
+    }
+}
+
+function Close-RestartRecord {
+    param([string] $Kept, [string] $Number)
+    # All runs again that ran before, or there was no restart.
+    try {
+        Add-KeptFile $Kept ([int] $Number) '.back' ('time=' + (Get-Clock) + "`nend`n")
+    }
+    catch {
+        return
+    }
+}
+
+function Get-RestartRecord {
+    param([string] $Kept)
+    # The newest whole record of what ran before a restart; nothing once it was seen to run again.
+    $found = @{ number = ''; text = '' }
+    # Who is no administrator may not even look at it.
+    try {
+        $trust = Get-FolderTrust $Kept
+    }
+    catch {
+        $trust = 'refused'
+    }
+    if ($trust -ne '') {
+        return $found
+    }
+    $numbers = @(Get-Numbers $Kept '.restart')
+    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
+        $number = $numbers[$index]
+        $text = Read-TextFile (Get-NumberedPath $Kept $number '.restart')
+        if ($null -eq (ConvertFrom-Lines $text)) {
+            continue
+        }
+        if (-not (Test-WholeLines (Get-NumberedPath $Kept $number '.back'))) {
+            $found.number = ConvertTo-OneLine $number
+            $found.text = $text
+        }
+        return $found
+    }
+    return $found
+}
+
 function Get-UpgradeRecord {
     param([string] $Kept)
     # The newest whole record of what an upgrade has stopped, and how far its way back has gone.
-    $found = @{ state = 'none'; number = ''; text = ''; end = '' }
+    $found = @{ state = 'none'; number = ''; text = ''; setup = ''; end = '' }
     # Who is no administrator may not even look at it.
     try {
         $trust = Get-FolderTrust $Kept
@@ -735,6 +869,10 @@ function Get-UpgradeRecord {
         $found.number = ConvertTo-OneLine $number
         $found.text = $text
         $found.state = 'stopped'
+        $setup = Get-NumberedPath $Kept $number '.setup'
+        if (Test-WholeLines $setup) {
+            $found.setup = Read-TextFile $setup
+        }
         $stands = Get-NumberedPath $Kept $number '.stands'
         if (Test-WholeLines $stands) {
             $found.end = Read-TextFile $stands
@@ -743,6 +881,9 @@ function Get-UpgradeRecord {
             $found.state = 'open'
             if ($found.end -ne '') {
                 $found.state = 'closed'
+            }
+            elseif (Test-WholeLines (Get-NumberedPath $Kept $number '.settled')) {
+                $found.state = 'settled'
             }
         }
         return $found

@@ -17,12 +17,18 @@ function Restart-Server {
         $Result.reason = $reason
         return
     }
+    $kept = Get-StagingPath $Parameters.kept_name
+    $job = $Folder.Substring($Folder.LastIndexOf('\') + 1)
+    $ran = Add-RestartRecord $kept $job $Parameters.service_roots
     [void] (Add-State $Folder 'restarting' @{})
     $Result.event_logged = Write-ApplicationLog $Parameters.event_source $Parameters.audit $false
     $Result.detail = Start-Restart $Parameters.text $Parameters.delay_seconds
     $Result.reason = 'done'
     if ($Result.detail -ne '') {
         $Result.reason = 'not_restarted'
+        if ($ran -ne '') {
+            Close-RestartRecord $kept $ran
+        }
     }
 }
 

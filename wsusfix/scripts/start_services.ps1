@@ -1,6 +1,6 @@
 # wsusfix script: start_services
 param($Parameters)
-# The job that starts again what an upgrade stopped that was cut off; as SYSTEM from its own folder.
+# The job that starts again what a cut-off upgrade stopped, or what ran before a restart; as SYSTEM from its own folder.
 
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
@@ -28,9 +28,12 @@ try {
     [void] (Add-State $folder 'starting_services' $lists)
     $result.not_started = Start-Services $names $Parameters.sites $Parameters.idle_sites $Parameters.stop_seconds
     $result.reason = 'done'
+    $kept = Get-StagingPath $Parameters.kept_name
+    if ($Parameters.ran -ne '' -and $result.not_started -eq '') {
+        Close-RestartRecord $kept $Parameters.ran
+    }
     if ($Parameters.record -ne '') {
-        $kept = Get-StagingPath $Parameters.kept_name
-        $there = Test-RegistryKey $Parameters.setup_key
+        $there = Test-WsusServer $Parameters
         $number = [int] $Parameters.record
         Close-UpgradeRecord $kept $number $result.not_started $there $Parameters.restart $Parameters
     }

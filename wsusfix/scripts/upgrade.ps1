@@ -44,7 +44,7 @@ function Get-AlsoRunning {
 }
 
 function Install-Stopped {
-    param([string] $Folder, $Parameters, $Signature, $Result)
+    param([string] $Folder, $Parameters, $Signature, $Result, [string] $Kept, [int] $Record)
     # Between the stop and the start: whoever else uses the database is seen now, and nothing is begun then.
     [void] (Add-State $Folder 'checking_connections' @{})
     $others = Wait-Connections $Parameters
@@ -62,6 +62,8 @@ function Install-Stopped {
         $Result.reason = $reason
         return
     }
+    $restart = @($Parameters.restart_codes) -contains $Result.exit_code
+    Add-SetupEnd $Kept $Record $restart $Parameters
     Complete-Package $Folder $Parameters $Result
 }
 
@@ -118,7 +120,7 @@ function Install-Between {
             $Result.detail = $told
             return
         }
-        Install-Stopped $Folder $Parameters $Signature $Result
+        Install-Stopped $Folder $Parameters $Signature $Result $kept $ran.record
     }
     catch {
         # Said here: what comes next may take minutes.
@@ -128,7 +130,7 @@ function Install-Between {
         Add-Quietly $Folder 'starting_services' @{}
         $Result.not_started = Start-Services $ran.services $ran.sites $ran.idle_sites $Parameters.stop_seconds
         $restart = @($Parameters.restart_codes) -contains $Result.exit_code
-        $there = Test-RegistryKey $Parameters.setup_key
+        $there = Test-WsusServer $Parameters
         Close-UpgradeRecord $kept $ran.record $Result.not_started $there $restart $Parameters
         $Result.also_running = Get-AlsoRunning $running $Parameters
     }
@@ -181,7 +183,7 @@ function Complete-Upgrade {
         return
     }
     $Result.version_after = [string] (Get-RegistryValue $Parameters.setup_key 'VersionString')
-    $Result.there = Test-RegistryKey $Parameters.setup_key
+    $Result.there = Test-WsusServer $Parameters
     $Result.pending_rename = Test-PendingRename $Parameters
     $text = $Parameters.audit + "`r`nresult: " + $Result.reason + "`r`nexit code: " + $Result.exit_code +
         "`r`nversion before: " + $Result.version_before + "`r`nversion after: " + $Result.version_after +

@@ -6,10 +6,11 @@ from typing import Any
 
 from tests.pwsh.cases.stage import CLEANUP, LONG_AGO, SHA, Stage, case, state
 from tests.pwsh.shell import hasty
+from wsusfix.lab import Host
 from wsusfix.lab.filesystem import CLOSED
 from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts import compose
-from wsusfix.scripts.contracts import STAGING_NAME, TASK_NAME
+from wsusfix.scripts.contracts import KEPT_NAME, STAGING_NAME, TASK_NAME
 
 
 @case("start_job", "the first one")
@@ -375,6 +376,58 @@ def _(stage: Stage) -> dict[str, Any]:
     assert answer["removed"] == ""
     assert answer["remaining"] == f"{host.staging_path}\n{path}"
     assert "brukes av en annen prosess" in answer["detail"]
+    return answer
+
+
+def _kept(host: Host, *endings: str) -> str:
+    """Let an upgrade have left files with these endings; where they lie."""
+    kept = f"C:\\Windows\\{KEPT_NAME}"
+    host.files.make_folder(kept, CLOSED)
+    for ending in endings:
+        host.files.create(f"{kept}\\00002{ending}", b"time=2008-07-15T10:00:00Z\nend\n")
+    return kept
+
+
+@case("cleanup", "a WSUS that its setup had removed is back")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 SP2")
+    kept = _kept(host, ".upgrade", ".running")
+    answer = stage.ask(host, "cleanup", **CLEANUP)
+    assert b"why=returned\n" in (host.files.read(f"{kept}\\00002.settled") or b"")
+    assert stage.facts(host)["upgrade_state"] == "settled"
+    return answer
+
+
+@case("cleanup", "a WSUS that its setup had removed is not to come back")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus="3.0 console")
+    kept = _kept(host, ".upgrade", ".running")
+    stage.ask(host, "cleanup", **CLEANUP)
+    assert stage.facts(host)["upgrade_state"] == "open"
+    answer = stage.ask(host, "cleanup", **{**CLEANUP, "removal_meant": True})
+    sid = host.session().get_session_identity()["sid"]
+    assert f"why=meant\naccount_sid={sid}\nend\n".encode() in (host.files.read(f"{kept}\\00002.settled") or b"")
+    assert stage.facts(host)["upgrade_state"] == "settled"
+    return answer
+
+
+@case("cleanup", "what an upgrade had stopped is started before anything is settled")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus=None)
+    kept = _kept(host, ".upgrade")
+    answer = stage.ask(host, "cleanup", **{**CLEANUP, "removal_meant": True})
+    assert host.files.entries(kept) == ["00002.upgrade"]
+    return answer
+
+
+@case("cleanup", "that a removal is meant cannot be written down")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server(wsus=None)
+    kept = _kept(host, ".upgrade", ".running")
+    host.faults.disk_full()
+    answer = stage.ask(host, "cleanup", **{**CLEANUP, "removal_meant": True})
+    assert answer["detail"] != ""
+    assert not host.files.is_file(f"{kept}\\00002.settled")
     return answer
 
 

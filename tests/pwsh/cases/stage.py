@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests import builders
 from tests.pwsh.shell import Shell, hasty
 from tests.unit.test_lab_windows import job_parameters, states_of
 from wsusfix.advisory import BROKEN_UPDATE_TITLE, SETUP_LOGS_FIRST
@@ -43,7 +44,7 @@ DATA: Final = b"abcdef"
 SHA: Final = hashlib.sha256(DATA).hexdigest()
 ABOUT: Final = {"staging_name": STAGING_NAME, "sha256": SHA}
 NAMED: Final = {**ABOUT, "size": str(len(DATA)), "name": "a.exe"}
-CLEANUP: Final = {"staging_name": STAGING_NAME, "task_name": TASK_NAME, "start_seconds": 60}
+CLEANUP: Final = builders.CLEANUP
 LONG_AGO: Final = "2008-07-15T10:00:00Z"
 NOT_ASCII: Final = "sørlandet-更新.exe"
 

@@ -14,6 +14,7 @@ from wsusfix.lab.database import Connection
 from wsusfix.lab.filesystem import CLOSED, OPEN, Failure, WindowsError_
 from wsusfix.lab.windows import SimulatedWindows, Site, time_text
 from wsusfix.scripts.contracts import BACKUP_NAME, KEPT_NAME, UNVERIFIED_NAME
+from wsusfix.surroundings import record_parameters
 
 LONG_OVER: Final = "2008-07-15T10:00:00Z"
 PIPE: Final = f"np:{advisory.EMBEDDED_PIPE}"
@@ -90,8 +91,7 @@ def upgrade(stage: Stage, host: Host, windows: SimulatedWindows | None = None, *
         "dll": host.wsus.dll_path,
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
-        "kept_name": KEPT_NAME,
-        "setup_key": advisory.SETUP_KEY,
+        **record_parameters(),
         "version": host.wsus_version or "",
         "release": "3.1.",
         "backup": "C:\\a.bak",
@@ -112,6 +112,7 @@ def kept_of(stage: Stage, host: Host) -> dict[str, Any]:
 
 def restart(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
     asked = {**JOB, "busy_seconds": 0, "text": "work on WSUS", "delay_seconds": 600}
+    asked |= {"kept_name": KEPT_NAME, "service_roots": ROOTS}
     return stage.work(host, "restart", {**asked, **changed}, windows)
 
 
@@ -452,6 +453,23 @@ def _(stage: Stage) -> dict[str, Any]:
     last = upgrade(stage, host, package={"exit_code": 5202})
     assert (last["exit_code"], last["pending_rename"]) == ("5202", "true")
     assert "restart=true\n" in kept_of(stage, host)["upgrade_end"]
+    assert "restart=true\n" in kept_of(stage, host)["upgrade_setup"]
+    return last
+
+
+@case("upgrade", "setup leaves the console alone", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+
+    class Leaving(SimulatedWindows):
+        def get_installer_exit_code(self, handle: Any) -> str:
+            self.machine.registry.set(advisory.SETUP_KEY, InstallType=2)
+            return super().get_installer_exit_code(handle)
+
+    last = upgrade(stage, host, Leaving(host.machine, host.session().process), package={"exit_code": 5201})
+    kept = kept_of(stage, host)
+    assert (last["there"], kept["upgrade_state"], kept["upgrade_end"]) == ("false", "open", "")
+    assert "restart=false\n" in kept["upgrade_setup"]
     return last
 
 
@@ -661,11 +679,11 @@ def start(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **c
         "sites": "1/2",
         "idle_sites": "3",
         "record": "",
+        "ran": "",
         "restart": False,
         "rename_key": advisory.RENAME_KEY,
         "rename_value": advisory.RENAME_VALUE,
-        "kept_name": KEPT_NAME,
-        "setup_key": advisory.SETUP_KEY,
+        **record_parameters(),
         "stop_seconds": 5,
         "event_source": "wsusfix",
         "audit": "asked by LAB\\admin",
@@ -691,7 +709,8 @@ def _(stage: Stage) -> dict[str, Any]:
     assert (last["services"], last["sites"], last["idle_sites"]) == ("wsusservice/w3svc/was", "1/2", "3")
     told = kept_of(stage, host)
     assert (told["upgrade_state"], told["upgrade_number"]) == ("closed", "3")
-    assert "restart=true\nwaits=\\??\\C:\\new.dll \\??\\C:\\old.dll\nend\n" in told["upgrade_end"]
+    assert "\nwaits=\\??\\C:\\new.dll \\??\\C:\\old.dll\nend\n" in told["upgrade_end"]
+    assert "\nrestart=true\nboot=2" in told["upgrade_end"]
     return last
 
 
@@ -711,6 +730,34 @@ def _(stage: Stage) -> dict[str, Any]:
     assert last["not_started"].startswith("was: 0x")
     assert "sites: " in last["not_started"]
     assert host.event_log[0].failed
+    return last
+
+
+@case("start_services", "after a restart", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    kept = f"C:\\Windows\\{KEPT_NAME}"
+    host.files.make_folder(kept, CLOSED)
+    host.files.create(f"{kept}\\00007.restart", b"time=2008-07-15T10:00:00Z\nend\n")
+    host.files.create(f"{kept}\\00008.restart", b"not whole")
+    host.machine.switch_service("wsusservice", run=False)
+    last = start(stage, host, ran="7")
+    assert (last["not_started"], stage.facts(host)["ran_number"]) == ("", "")
+    assert host.stopped_services == ()
+    return last
+
+
+@case("start_services", "after a restart, and one does not start", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    kept = f"C:\\Windows\\{KEPT_NAME}"
+    host.files.make_folder(kept, CLOSED)
+    host.files.create(f"{kept}\\00007.restart", b"time=2008-07-15T10:00:00Z\nend\n")
+    host.machine.switch_service("wsusservice", run=False)
+    host.faults.service_stuck("wsusservice")
+    last = start(stage, host, ran="7")
+    assert last["not_started"].startswith("wsusservice: 0x")
+    assert stage.facts(host)["ran_number"] == "7"
     return last
 
 
@@ -737,8 +784,50 @@ def _(stage: Stage) -> dict[str, Any]:
             assert (text, seconds) == ("work on WSUS", 600)
             return ""
 
+    host.sites.extend([Site("2", "by hand", starts=False), Site("3", "not to run", running=False)])
     last = restart(stage, host, Told(host.machine, host.session().process))
     assert (last["phases"], last["event_logged"]) == ("started restarting finished", "true")
+    told = stage.facts(host)
+    lists = "job_id=a\nservices=wsusservice/w3svc/was\nsites=1/2\nidle_sites=3\nend\n"
+    assert (told["ran_number"], lists in told["ran_record"]) == ("1", True)
+    assert f"\nboot={told['boot_time']}\n" in told["ran_record"]
+    return last
+
+
+@case("restart", "somebody has made the folder that keeps what ran", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    host.files.make_folder(f"C:\\Windows\\{KEPT_NAME}", OPEN)
+
+    class Told(SimulatedWindows):
+        def start_restart(self, text: str, seconds: int) -> str:
+            return ""
+
+    last = restart(stage, host, Told(host.machine, host.session().process))
+    assert stage.facts(host)["ran_number"] == ""
+    return last
+
+
+@case("restart", "the sites cannot be told, and what ran cannot be written down the next time", "done")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    del host.services["w3svc"]
+
+    class Told(SimulatedWindows):
+        def start_restart(self, text: str, seconds: int) -> str:
+            return ""
+
+        def add_text_file(self, path: str, text: str) -> bool:
+            if path.endswith("00002.restart"):
+                raise WindowsError_("the disk is full")
+            return super().add_text_file(path, text)
+
+    windows = Told(host.machine, host.session().process)
+    restart(stage, host, windows)
+    told = stage.facts(host)
+    assert "services=wsusservice/was\nsites=\nidle_sites=\nend\n" in told["ran_record"]
+    last = restart(stage, host, windows)
+    assert stage.facts(host)["ran_record"] == told["ran_record"]
     return last
 
 
@@ -748,6 +837,8 @@ def _(stage: Stage) -> dict[str, Any]:
     host.faults.restart_refused()
     last = restart(stage, host)
     assert "exit code 5" in last["detail"]
+    assert host.files.is_file(f"C:\\Windows\\{KEPT_NAME}\\00001.restart")
+    assert stage.facts(host)["ran_number"] == ""
     return last
 
 

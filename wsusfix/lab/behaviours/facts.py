@@ -11,6 +11,7 @@ from wsusfix.lab.behaviours.shared import (
     job_standing,
     newest_job,
     reset_state,
+    restart_record,
     staging_path,
     tree_files,
     upgrade_record,
@@ -63,6 +64,7 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
         ),
         "reset_state": reset_state(windows, staging_path(windows, parameters["kept_name"])).value,
         **upgrade_record(windows, staging_path(windows, parameters["kept_name"])),
+        **restart_record(windows, staging_path(windows, parameters["kept_name"])),
         "staging_path": staging,
         "staging_free": windows.get_free_space(staging),
     }

@@ -11,6 +11,7 @@ from wsusfix.lab.behaviours.shared import (
     Parameters,
     add_claim,
     add_state,
+    complete_removal,
     job_folder,
     job_standing,
     newest_claim,
@@ -155,6 +156,10 @@ def cleanup(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[
         job = job_standing(windows, staging, newest, parameters["start_seconds"])
         if _joins(windows, staging, newest, job.status):
             return refused_answer(answer, Refusal.JOB_RUNNING, newest)
+    try:
+        complete_removal(windows, parameters)
+    except WindowsError_ as error:
+        answer["detail"] = error.message
     removed = [parameters["task_name"]] if windows.remove_system_task(parameters["task_name"]) else []
     if not refusal:
         for attempt in range(3):

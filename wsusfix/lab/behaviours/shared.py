@@ -26,11 +26,14 @@ __all__ = [
     "TIME_FORMAT",
     "add_claim",
     "add_kept",
+    "add_setup_end",
     "add_state",
     "add_upgrade_record",
     "age_seconds",
     "alive",
+    "close_restart_record",
     "close_upgrade_record",
+    "complete_removal",
     "from_lines",
     "job_folder",
     "job_standing",
@@ -45,6 +48,7 @@ __all__ = [
     "package_path",
     "refused_answer",
     "reset_state",
+    "restart_record",
     "segment_name",
     "staging_path",
     "staging_refusal",
@@ -53,6 +57,7 @@ __all__ = [
     "whole_lines",
     "whole_segments",
     "whole_states",
+    "wsus_server",
 ]
 
 Answer = dict[str, Any]
@@ -347,12 +352,74 @@ def close_upgrade_record(
 ) -> None:
     """Write down how far the way back has gone; what cannot be written stays open."""
     with contextlib.suppress(WindowsError_):
-        waits = windows.get_registry_value(parameters["rename_key"], parameters["rename_value"]) or ""
-        text = f"time={windows.get_clock()}\nrestart={one_line(restart)}\nwaits={one_line(waits)}\nend\n"
-        if not not_started:
-            add_kept(windows, kept, number, ".running", text)
+        text = _wish(windows, parameters, restart=restart)
         if there:
             add_kept(windows, kept, number, ".stands", text)
+        if not not_started:
+            add_kept(windows, kept, number, ".running", text)
+
+
+def _wish(windows: SimulatedWindows, parameters: Parameters, *, restart: bool) -> str:
+    """Whether setup asks for a restart, and by what it is seen later that there was one."""
+    waits = windows.get_registry_value(parameters["rename_key"], parameters["rename_value"]) or ""
+    told = {
+        "time": windows.get_clock(),
+        "restart": restart,
+        "boot": windows.get_operating_system()["boot_time"],
+        "waits": waits,
+    }
+    return "".join(f"{key}={one_line(value)}\n" for key, value in told.items()) + "end\n"
+
+
+def add_setup_end(windows: SimulatedWindows, kept: str, number: int, parameters: Parameters, *, restart: bool) -> None:
+    """Keep that setup has ended, and what it asks for, at once when it has."""
+    with contextlib.suppress(WindowsError_):
+        add_kept(windows, kept, number, ".setup", _wish(windows, parameters, restart=restart))
+
+
+def wsus_server(windows: SimulatedWindows, parameters: Parameters) -> bool:
+    """Whether a WSUS server is there; a console alone is none."""
+    kind = windows.get_registry_value(parameters["setup_key"], "InstallType") or ""
+    return kind in parameters["server_types"]
+
+
+def complete_removal(windows: SimulatedWindows, parameters: Parameters) -> None:
+    """Write down that a WSUS which its setup had removed has come back, or is not to.
+
+    Raises:
+        WindowsError_: it cannot be written down.
+    """
+    kept = staging_path(windows, parameters["kept_name"])
+    record = upgrade_record(windows, kept)
+    if record["upgrade_state"] != UpgradeState.OPEN.value:
+        return
+    why = "returned" if wsus_server(windows, parameters) else "meant" if parameters["removal_meant"] else ""
+    if why:
+        sid = windows.get_session_identity()["sid"]
+        text = f"time={windows.get_clock()}\nwhy={why}\naccount_sid={sid}\nend\n"
+        add_kept(windows, kept, int(record["upgrade_number"]), ".settled", text)
+
+
+def close_restart_record(windows: SimulatedWindows, kept: str, number: str) -> None:
+    """All runs again that ran before, or there was no restart."""
+    with contextlib.suppress(WindowsError_):
+        add_kept(windows, kept, int(number), ".back", f"time={windows.get_clock()}\nend\n")
+
+
+def restart_record(windows: SimulatedWindows, kept: str) -> Answer:
+    """The newest whole record of what ran before a restart, as facts tell it, while it was not seen to run again."""
+    try:
+        trust = windows.get_folder_trust(kept)
+    except WindowsError_:
+        trust = ResetState.REFUSED.value  # who is no administrator may not even look at it
+    for number in reversed([] if trust else numbers_of(windows, kept, ".restart")):
+        path = numbered_path(kept, number, ".restart")
+        if not whole_lines(windows, path):
+            continue
+        if whole_lines(windows, numbered_path(kept, number, ".back")):
+            break
+        return {"ran_number": str(number), "ran_record": windows.read_text_file(path) or ""}
+    return {"ran_number": "", "ran_record": ""}
 
 
 def upgrade_record(windows: SimulatedWindows, kept: str) -> Answer:
@@ -364,20 +431,26 @@ def upgrade_record(windows: SimulatedWindows, kept: str) -> Answer:
     for number in reversed([] if trust else numbers_of(windows, kept, ".upgrade")):
         if not whole_lines(windows, numbered_path(kept, number, ".upgrade")):
             continue
-        stands = numbered_path(kept, number, ".stands")
-        end = (windows.read_text_file(stands) or "") if whole_lines(windows, stands) else ""
+        setup, end = (_whole_text(windows, numbered_path(kept, number, ending)) for ending in (".setup", ".stands"))
         state = UpgradeState.STOPPED
         if whole_lines(windows, numbered_path(kept, number, ".running")):
-            state = UpgradeState.CLOSED if end else UpgradeState.OPEN
+            settled = whole_lines(windows, numbered_path(kept, number, ".settled"))
+            state = UpgradeState.CLOSED if end else UpgradeState.SETTLED if settled else UpgradeState.OPEN
         text = windows.read_text_file(numbered_path(kept, number, ".upgrade")) or ""
-        return _told_record(state, str(number), text, end)
+        return _told_record(state, str(number), text, setup, end)
     return _told_record(UpgradeState.NONE)
 
 
-def _told_record(state: UpgradeState, number: str = "", text: str = "", end: str = "") -> Answer:
+def _whole_text(windows: SimulatedWindows, path: str) -> str:
+    """The text of a file that was written to its end, else ``""``."""
+    return (windows.read_text_file(path) or "") if whole_lines(windows, path) else ""
+
+
+def _told_record(state: UpgradeState, number: str = "", text: str = "", setup: str = "", end: str = "") -> Answer:
     return {
         "upgrade_state": state.value,
         "upgrade_number": number,
         "upgrade_record": text,
+        "upgrade_setup": setup,
         "upgrade_end": end,
     }

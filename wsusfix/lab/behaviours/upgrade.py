@@ -10,11 +10,17 @@ from wsusfix.lab.behaviours.shared import (
     ABSENT,
     Answer,
     Parameters,
+    add_kept,
+    add_setup_end,
     add_state,
     add_upgrade_record,
+    close_restart_record,
     close_upgrade_record,
+    numbers_of,
+    one_line,
     staging_path,
     tree_files,
+    wsus_server,
 )
 from wsusfix.lab.behaviours.working import (
     Checked,
@@ -340,7 +346,7 @@ def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, che
         if told := _stop(windows, running, parameters["stop_seconds"]):
             result |= {"reason": JobReason.NOT_STOPPED.value, "detail": told}
         else:
-            _install_stopped(windows, folder, parameters, checked, result)
+            _install_stopped(windows, folder, parameters, checked, result, kept, number)
     except WindowsError_ as error:
         result["detail"] = error.message
     finally:
@@ -350,7 +356,7 @@ def _between(windows: SimulatedWindows, folder: str, parameters: Parameters, che
             windows, ran["services"], ran["sites"], ran["idle_sites"], parameters["stop_seconds"]
         )
         restart = result["exit_code"] in parameters["restart_codes"]
-        there = windows.test_registry_key(parameters["setup_key"])
+        there = wsus_server(windows, parameters)
         close_upgrade_record(windows, kept, number, result["not_started"], parameters, there=there, restart=restart)
         # Setup has started it, and may need it: it is told and not stopped.
         before = {name.lower() for name in running}
@@ -367,7 +373,13 @@ def _stop(windows: SimulatedWindows, names: list[str], seconds: int) -> str:
 
 
 def _install_stopped(
-    windows: SimulatedWindows, folder: str, parameters: Parameters, checked: Checked, result: Result
+    windows: SimulatedWindows,
+    folder: str,
+    parameters: Parameters,
+    checked: Checked,
+    result: Result,
+    kept: str,
+    number: int,
 ) -> None:
     add_state(windows, folder, JobPhase.CHECKING_CONNECTIONS)
     if others := _wait_connections(windows, parameters):
@@ -380,6 +392,7 @@ def _install_stopped(
     if reason is not None:
         result["reason"] = reason.value
         return
+    add_setup_end(windows, kept, number, parameters, restart=result["exit_code"] in parameters["restart_codes"])
     complete_package(windows, folder, parameters, result)
 
 
@@ -397,7 +410,7 @@ def _wait_connections(windows: SimulatedWindows, parameters: Parameters) -> str:
 def _complete_upgrade(windows: SimulatedWindows, parameters: Parameters, result: Result) -> None:
     """Tell what stands on the server afterwards, and write the entry in the event log."""
     result["version_after"] = _version(windows, parameters)
-    result["there"] = windows.test_registry_key(parameters["setup_key"])
+    result["there"] = wsus_server(windows, parameters)
     result["pending_rename"] = pending_rename(windows, parameters)
     result["event_logged"] = log_entry(
         windows,
@@ -414,7 +427,7 @@ def _complete_upgrade(windows: SimulatedWindows, parameters: Parameters, result:
 
 
 def start_stopped(windows: SimulatedWindows, folder: str) -> None:
-    """``start_services.ps1``: start again what an upgrade stopped that was cut off."""
+    """``start_services.ps1``: start again what a cut-off upgrade stopped, or what ran before a restart."""
     run_job(windows, folder, {"not_started": "", "event_logged": False}, _start_stopped)
 
 
@@ -424,9 +437,11 @@ def _start_stopped(windows: SimulatedWindows, folder: str, parameters: Parameter
     add_state(windows, folder, JobPhase.STARTING_SERVICES, **told_lists, record=parameters["record"])
     result["not_started"] = start_services(windows, *lists, parameters["stop_seconds"])
     result["reason"] = JobReason.DONE.value
+    kept = staging_path(windows, parameters["kept_name"])
+    if parameters["ran"] and not result["not_started"]:
+        close_restart_record(windows, kept, parameters["ran"])
     if parameters["record"]:
-        kept, number = staging_path(windows, parameters["kept_name"]), int(parameters["record"])
-        there = windows.test_registry_key(parameters["setup_key"])
+        number, there = int(parameters["record"]), wsus_server(windows, parameters)
         restart, left = parameters["restart"], result["not_started"]
         close_upgrade_record(windows, kept, number, left, parameters, there=there, restart=restart)
     told = (f"started again: {lists[0]}", f"not started again: {result['not_started']}")
@@ -446,7 +461,38 @@ def _restart(windows: SimulatedWindows, folder: str, parameters: Parameters, res
     if reason is not None:
         result["reason"] = reason.value
         return
+    kept = staging_path(windows, parameters["kept_name"])
+    ran = _add_restart_record(windows, kept, folder.rpartition("\\")[2], parameters["service_roots"])
     add_state(windows, folder, JobPhase.RESTARTING)
     result["event_logged"] = log_entry(windows, parameters, False)
     result["detail"] = windows.start_restart(parameters["text"], parameters["delay_seconds"])
     result["reason"] = (JobReason.NOT_RESTARTED if result["detail"] else JobReason.DONE).value
+    if result["detail"] and ran:
+        close_restart_record(windows, kept, ran)
+
+
+def _add_restart_record(windows: SimulatedWindows, kept: str, job_id: str, roots: list[str]) -> str:
+    """Keep what runs right before a restart; the record's number, ``""`` where it cannot be kept."""
+    try:
+        if windows.get_folder_trust(kept) == ABSENT:
+            windows.new_closed_folder(kept)
+        if windows.get_folder_trust(kept):
+            return ""
+        sites: list[dict[str, object]] = []
+        with contextlib.suppress(WindowsError_):
+            sites = windows.get_web_sites()
+        numbers = numbers_of(windows, kept, ".restart")
+        number = numbers[-1] + 1 if numbers else 1
+        told = {
+            "time": windows.get_clock(),
+            "boot": windows.get_operating_system()["boot_time"],
+            "job_id": job_id,
+            "services": "/".join(running_services(windows, roots)),
+            "sites": "/".join(str(site["number"]) for site in sites if site["running"]),
+            "idle_sites": "/".join(str(site["number"]) for site in sites if not site["running"]),
+        }
+        text = "".join(f"{key}={one_line(value)}\n" for key, value in told.items()) + "end\n"
+        add_kept(windows, kept, number, ".restart", text)
+    except WindowsError_:
+        return ""  # the restart does not depend on it
+    return str(number)

@@ -185,6 +185,12 @@ options:
       - Upgrade although another product, such as Configuration Manager, stands on this WSUS.
     type: bool
     default: false
+  removal_meant:
+    description:
+      - WSUS that its own setup has removed is not to come back. That is written down on the server, and nobody is told
+        of it any more.
+    type: bool
+    default: false
   backup:
     description:
       - Back the database up before anything is changed. Left out, that is done before an upgrade only; V(false)

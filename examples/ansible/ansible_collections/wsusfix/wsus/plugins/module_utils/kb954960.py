@@ -81,6 +81,7 @@ OPTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "vouch_for_upgrade_package": {"type": "bool", "default": False},
     "upstream_version": {"type": "str"},
     "upgrade_beside_others": {"type": "bool", "default": False},
+    "removal_meant": {"type": "bool", "default": False},
     "backup": {"type": "bool"},
     "reboot": {"type": "str", "choices": ["never", "if-needed"], "default": "never"},
     "not_before": {"type": "str"},
