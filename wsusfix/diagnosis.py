@@ -15,7 +15,7 @@ from wsusfix.advisory import InstallType, Product
 from wsusfix.facts import DatabasePlace, HostFacts, WsusInstallation
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import Presentable, printable, rows
-from wsusfix.scripts.contracts import UPGRADE, ResetState
+from wsusfix.scripts.contracts import UPGRADE, ResetState, UpgradeState
 
 __all__ = ["Diagnosis", "Evidence", "Observed", "Verdict", "diagnose", "removal", "way_back"]
 
@@ -215,7 +215,7 @@ def _without_setup_key(facts: HostFacts) -> _Judgement:
             "the service of WSUS is there without its Setup key: a damaged installation?",
             (key, service),
         )
-    if facts.job is not None and facts.job.kind == UPGRADE.name:
+    if facts.job is not None and facts.job.kind == UPGRADE.name and not _seen_after(facts):
         job = Evidence("job of wsusfix", str(facts.job), "what it left on the server")
         return (
             Verdict.UNKNOWN,
@@ -230,6 +230,13 @@ def _without_setup_key(facts: HostFacts) -> _Judgement:
             (key, kept),
         )
     return Verdict.NOT_A_SERVER, "WSUS is not installed", (key,)
+
+
+def _seen_after(facts: HostFacts) -> bool:
+    """Whether WSUS was there at the end of the upgrade whose job has left something: who removed it did so later."""
+    record, job = facts.upgrade, facts.job
+    ours = record is not None and job is not None and not job.active and record.job_id == job.job_id
+    return ours and record is not None and (record.ended is not None or record.state is UpgradeState.SETTLED)
 
 
 def _removed(facts: HostFacts, evidence: Evidence) -> _Judgement:
@@ -247,20 +254,22 @@ def removal(facts: HostFacts) -> tuple[str, str]:
     began = f", begun at {record.time}" if record is not None else ""
     return (
         f"WSUS WAS REMOVED by its setup, in an upgrade{began}; {_backup(facts)}",
-        way_back(record.version if record is not None else ""),
+        way_back(record.version if record is not None else "", backed_up=record is not None and bool(record.backup)),
     )
 
 
-def way_back(version: str) -> str:
+def way_back(version: str, *, backed_up: bool) -> str:
     """Say what to do where setup has removed WSUS.
 
     Args:
         version: that WSUS had before.
+        backed_up: whether a backup of its database was made.
     """
-    return (
-        f"install WSUS {version or 'in the version it had'} again, then {advisory.RESTORE}, and run again; or, if WSUS "
-        "is not to come back, say removal_meant"
+    restore = (
+        f", then {advisory.RESTORE}" if backed_up else ", and restore its database if you have a backup of your own"
     )
+    again = f"install WSUS {version or 'in the version it had'} again{restore}; then run again"
+    return f"{again}; or, if WSUS is not to come back, say removal_meant"
 
 
 def _backup(facts: HostFacts) -> str:

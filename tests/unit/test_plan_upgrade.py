@@ -310,6 +310,12 @@ def test_a_wsus_that_an_upgrade_has_removed_is_told_whoever_asks_and_whenever() 
     assert "WSUS WAS REMOVED" in first.warnings[0]
     # Whoever removes WSUS by hand after an upgrade that ended well has removed it himself.
     assert builders.diagnosis(**builders.ABSENT, **builders.upgraded("closed")).verdict.value == "not_a_server"
+    left = {"job_id": "0123456789ab", "job_kind": "upgrade", "job_status": "finished"}
+    seen = builders.diagnosis(**builders.ABSENT, **builders.upgraded("closed"), **left)
+    assert seen.verdict.value == "not_a_server"
+    for other in ({"job_id": "9"}, {"job_status": "running"}):
+        unseen = builders.diagnosis(**builders.ABSENT, **builders.upgraded("closed"), **{**left, **other})
+        assert unseen.verdict.value == "unknown"
     # And what nobody may read may say so.
     assert builders.diagnosis(**builders.ABSENT, reset_state="refused").verdict.value == "unknown"
 

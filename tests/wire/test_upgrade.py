@@ -182,6 +182,9 @@ def test_every_exit_code_of_setup_is_told_with_what_to_do_and_services_run_as_be
             assert (host.wsus_version, host.stopped_services, outcome.changed) == (RTM, (), False)
             assert any("WSUSSetup.log" in log.name for log in outcome.evidence[-1].logs)
             server.cleanup()
+        setup = wsusfix.Package.read(lab.setup_package(size=40_000, exit_code=4711))
+        (step,) = server.apply(with_setup(plan, setup), consent=True).steps
+        assert "exit code 4711: none that is documented; WSUS is still" in step.why
     assert set(CODES) | {5202} == {code for code in advisory.EXIT_CODES if 5200 <= code <= 5299}
 
 
@@ -1121,10 +1124,10 @@ def test_a_setup_that_removes_wsus_while_nobody_looks_is_told_by_every_later_run
     assert (after.backup, host.backups) == (outcome.backup, (backup,))
 
 
-def _removed(lab: Lab, host: Host) -> None:
+def _removed(lab: Lab, host: Host, exit_code: int = 5201) -> None:
     """Let setup remove WSUS, and everything but what is kept be cleaned up."""
     with connect(host) as server:
-        chosen = options(lab, setup={"exit_code": 5201, "removes": True})
+        chosen = options(lab, setup={"exit_code": exit_code, "removes": True})
         assert server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True).failed
         server.cleanup()
     assert host.wsus_version is None
@@ -1142,16 +1145,19 @@ def _removed(lab: Lab, host: Host) -> None:
 def test_a_wsus_that_was_removed_and_has_come_back_is_told_no_more(
     lab: Lab, host: Host, again: str, verdict: str
 ) -> None:
-    _removed(lab, host)
+    # What that setup asked for is over with it.
+    _removed(lab, host, exit_code=5202)
     with connect(host) as server:
         lost = server.diagnose(logs=False)
         assert lost.verdict == "unknown"
         assert "its setup has removed it; no backup was made" in lost.why
-        assert any(f"install WSUS {RTM} again" in note and "removal_meant" in note for note in lost.notes)
+        (way,) = (note for note in lost.notes if note.startswith(f"install WSUS {RTM} again"))
+        assert "a backup of your own; then run again; or, if WSUS is not to come back, say removal_meant" in way
         host.wsus.install(again)
         assert server.diagnose(logs=False).verdict == verdict
         outcome = server.apply(server.plan(wsusfix.Options(), logs=False), consent=True)
         assert "REMOVED" not in str(outcome)
+        assert not outcome.restart_pending
         # Any run that ends well writes down that it is back: who removes it after that has done so himself.
         server.cleanup()
         host.wsus.remove()
@@ -1239,6 +1245,12 @@ def test_a_restart_that_setup_asks_for_is_not_forgotten_with_the_job_that_was_ki
 def test_power_that_fails_after_setup_has_asked_for_a_restart_is_that_restart(lab: Lab, host: Host, lost: bool) -> None:
     chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
     host.faults.reboot_during(phase="installed")
+
+    def a_minute_passes() -> None:
+        host.machine.clock_offset += 60
+
+    # Between the restart and the moment in which all is seen to run again.
+    host.faults.at_phase(a_minute_passes, phase="starting_services")
     if lost:
         with connect(host) as server:
             plan = server.plan(chosen, logs=False)

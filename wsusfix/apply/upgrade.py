@@ -260,7 +260,7 @@ class UpgradeWork(Work[UpgradeServicePack]):
         return Ended(
             StepStatus.FAILED,
             f"WSUS WAS REMOVED by its setup ({_said(job)[0]}); {backup}",
-            way_back(version),
+            way_back(version, backed_up=self.site.backup is not None),
         )
 
     def evidence(self, job: Job, before: HostFacts, left: Left | None) -> JobEvidence:
@@ -371,4 +371,5 @@ def _said(job: Job) -> tuple[str, str]:
     if code is None:
         return "no exit code", ""
     known = advisory.exit_code(code)
-    return f"exit code {code}: {known.text}", known.advice
+    meaning = known.text if known.meaning is not ExitMeaning.UNKNOWN else "none that is documented"
+    return f"exit code {code}: {meaning}", known.advice

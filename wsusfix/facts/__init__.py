@@ -437,6 +437,9 @@ class HostFacts(Presentable):
         record = self.upgrade
         if record is None or not record.restart:
             return False
+        # What a setup asked for that has removed WSUS is of no interest to the one that is installed after it.
+        if self.removed or record.state in (UpgradeState.OPEN, UpgradeState.SETTLED):
+            return False
         if record.boot is not None and abs(self.boot_time - record.boot) <= _ROUNDED:
             return True
         told = record.ended or record.setup
