@@ -337,6 +337,11 @@ def test_a_restart_that_setup_asked_for_comes_before_anything_else() -> None:
     # The server has restarted since, or nothing waits: then it is over.
     for over in ({"boot_time": "2008-09-02T09:30:00Z"}, {"restart_keys": ""}):
         assert not builders.facts(**{**builders.SP2, **asked, **over}).restart_asked
+    # Where nothing is seen to wait, the start of the server tells, to the second: two may come quickly.
+    told = {**asked, "restart_keys": "", "upgrade_setup": "time=2008-09-02T09:00:00Z\nrestart=true\nend\n"}
+    told["upgrade_end"] = "time=2008-09-02T09:00:00Z\nrestart=true\nboot=2008-09-02T08:59:59Z\nend\n"
+    for boot, still in (("2008-09-02T08:59:59Z", True), ("2008-09-02T09:00:01Z", False)):
+        assert builders.facts(**{**builders.SP2, **told, "boot_time": boot}).restart_asked is still
 
 
 def test_an_upgrade_of_wsus_2_is_blocked_with_its_reason() -> None:

@@ -440,11 +440,11 @@ class HostFacts(Presentable):
         # What a setup asked for that has removed WSUS is of no interest to the one that is installed after it.
         if self.removed or record.state in (UpgradeState.OPEN, UpgradeState.SETTLED):
             return False
-        if record.boot is not None and abs(self.boot_time - record.boot) <= _ROUNDED:
-            return True
         told = record.ended or record.setup
         if told is None:
             return False
+        if self.boot_time == record.boot and self.boot_time < told:
+            return True
         # A clock that is corrected moves the time of the last start; what a restart would have taken away it leaves.
         waited = " ".join(record.waits.split())
         still = bool(waited) and " ".join(" ".join(self.restart.renames).split()).startswith(waited)
