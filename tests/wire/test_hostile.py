@@ -734,7 +734,7 @@ def everywhere(text: str, *but: str) -> dict[str, object]:
     decided = {
         *but,
         *("script", "os_version", "os_suite_mask", "boot_time", "clock", "staging_state", "staging_free"),
-        *("system_free", "job_status", "reset_state", "upgrade_state"),
+        *("system_free", "job_status", "reset_state", "upgrade_state", "ran_number"),
     }
     return {
         key: text if isinstance(value, str) and key not in decided else value
