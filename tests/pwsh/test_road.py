@@ -16,9 +16,11 @@ from pypsrp.powershell import PowerShell
 from pypsrp.shell import SignalCode
 
 import wsusfix
+from tests.pwsh.cases.stage import CLEANUP
 from tests.wire.test_lab import _client, ask, errors_of, invoke, pool_of
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.engine import Engine, EngineError
+from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.scripts import compose
 from wsusfix.scripts.contracts import STAGING_NAME
 
@@ -151,7 +153,9 @@ def test_what_pypsrp_copies_lies_on_the_simulated_server_and_not_on_this_machine
     assert os.listdir(tmp_path) == ["a.exe"]
 
 
-def test_a_script_that_waits_for_input_or_for_the_server_is_stopped_by_a_signal(pwsh_lab: Lab) -> None:
+def test_a_script_that_waits_for_input_or_for_the_server_is_stopped_by_a_signal(
+    pwsh_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = pwsh_lab.add_server("wsus01")
     about = {"staging_name": STAGING_NAME, "sha256": "0" * 64}
     with pool_of(host) as pool:
@@ -173,13 +177,22 @@ def test_a_script_that_waits_for_input_or_for_the_server_is_stopped_by_a_signal(
         wait_until(lambda: any(path.endswith("000000000000-10.seg") for path in host.files))
         go.set()
         asked.join(20)
+        receiving.end_invoke()
+        waits = threading.Event()
+        wait_seconds = SimulatedWindows.wait_seconds
+
+        def told(windows: SimulatedWindows, seconds: float) -> None:
+            waits.set()
+            wait_seconds(windows, 5 * seconds)
+
+        monkeypatch.setattr(SimulatedWindows, "wait_seconds", told)
         host.files.make_folders(f"{host.staging_path}\\jobs")
         host.files.create(f"{host.staging_path}\\jobs\\00001.claim", b"never whole")
         waiting = PowerShell(pool)
         waiting.add_script(compose("cleanup").text)
-        waiting.add_parameter("Parameters", {"staging_name": STAGING_NAME, "task_name": "t", "start_seconds": 1})
+        waiting.add_parameter("Parameters", dict(CLEANUP))
         waiting.begin_invoke()
-        wait_until(lambda: len(host.processes) == 1)
+        assert waits.wait(30)
         pool.shell.signal(SignalCode.PS_CTRL_C, waiting._command_id or waiting.id)
         while waiting.state == PSInvocationState.RUNNING:
             waiting.poll_invoke(timeout=5)

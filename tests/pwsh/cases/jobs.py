@@ -400,7 +400,7 @@ def _(stage: Stage) -> dict[str, Any]:
 
 @case("cleanup", "a WSUS that its setup had removed is not to come back")
 def _(stage: Stage) -> dict[str, Any]:
-    host = stage.server(wsus="3.0 console")
+    host = stage.server(wsus="console")
     kept = _kept(host, ".upgrade", ".running")
     stage.ask(host, "cleanup", **CLEANUP)
     assert stage.facts(host)["upgrade_state"] == "open"
