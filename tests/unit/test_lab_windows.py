@@ -21,7 +21,7 @@ from wsusfix.facts import parse, probe_parameters
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.behaviours import BEHAVIOURS, JOBS, UnknownScript, recognise
 from wsusfix.lab.filesystem import Drive, FileSystem, Messages, WindowsError_
-from wsusfix.lab.lab import HostFaults
+from wsusfix.lab.host import HostFaults
 from wsusfix.lab.scheduler import SYSTEM, ProcessEnded
 from wsusfix.lab.windows import SimulatedWindows, from_clixml, primitives, to_clixml
 from wsusfix.options import Timeouts

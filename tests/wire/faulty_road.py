@@ -23,8 +23,8 @@ from wsusfix import advisory
 from wsusfix.advisory import ExitMeaning
 from wsusfix.lab import Lab
 from wsusfix.lab.filesystem import ADMINISTRATORS, FileLock
+from wsusfix.lab.host import HostFaults
 from wsusfix.lab.installer import Installation
-from wsusfix.lab.lab import HostFaults
 from wsusfix.remote.session import Session
 
 __all__ = ["BEFORE", "FIXED", "Cell", "Happen", "Walk", "Walked", "told", "walk"]

@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wsusfix.lab.lab import Host, Lab
+    from wsusfix.lab.host import Host
+    from wsusfix.lab.lab import Lab
 
 __all__ = ["Host", "Lab"]
 

@@ -10,10 +10,11 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Faults", "as_number", "as_seconds"]
+__all__ = ["Faults", "as_number", "as_seconds", "one_of"]
 
 
 def as_number(name: str, value: int, least: int = 0) -> int:
@@ -39,6 +40,18 @@ def as_seconds(value: float, *, back: bool = False) -> float:
     if value < 0 and not back:
         raise ValueError(f"seconds must be {wanted}, not {value!r}")
     return value
+
+
+def one_of(what: str, wanted: Any, there: Collection[Any], where: str = "") -> Any:
+    """Return *wanted* if it is *there*.
+
+    Raises:
+        ValueError: it is not; says what is.
+    """
+    if wanted not in there:
+        on = f" on {where}" if where else ""
+        raise ValueError(f"there is no {what} {wanted!r}{on}: there are {', '.join(repr(each) for each in there)}")
+    return wanted
 
 
 @dataclass
