@@ -262,12 +262,14 @@ class _Road:
         told = _Told(after=before, verification=verify(before))
         if before.job is not None and before.job.active:
             site.notes.append(f"a job of wsusfix is at work: {before.job}")
-        elif (not before.staging.leftovers or self._kept(before, told)) and plan.removal_meant:
-            site.clean(removal_meant=True)
-            before = told.after = site.look()
-            told.verification = verify(before)
-        elif before.staging.leftovers and told.logs_kept and not plan.blocked:
-            site.clean()
+        else:
+            told.logs_kept = not before.staging.leftovers or self._kept(before, told)
+            if plan.removal_meant and told.logs_kept:
+                site.clean(removal_meant=True)
+                before = told.after = site.look()
+                told.verification = verify(before)
+            elif before.staging.leftovers and told.logs_kept and not plan.blocked:
+                site.clean()
         told.message = f"nothing to do: {plan.nothing}"
         if plan.blocked:
             told.message = "blocked: nothing was changed"
