@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 # One process more than there are processors, for half of the suite waits for the wire; a file stays in one process, for
 # what its tests share is costly to make.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
-PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadfile
+PYTEST_PARALLEL = -q -p no:cacheprovider -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # ENGINE=pwsh lets the lab's servers run the scripts in a real PowerShell 7.
 ENGINE ?=
 # Every script is a conversation with that process then, and a job a process of its own: no test ends for want of time.

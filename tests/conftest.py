@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from typing import Final
 
 import pytest
 
@@ -24,6 +25,23 @@ def pytest_configure() -> None:
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
         signal.signal(hang_up, signal.SIG_DFL)
+
+
+#: Files that take minutes, the longest first, and then folders: what is short goes last, and fills what is left.
+LONG: Final = ("test_upgrade.py", "test_reset.py", "test_session.py", "test_playbooks.py", "test_upload.py")
+FOLDERS: Final = ("ansible", "pwsh", "wire", "packaging")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A file stays in one process, so that none of the long ones may be begun last.
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        name, folder = item.path.name, item.path.parent.name
+        return (
+            LONG.index(name) if name in LONG else len(LONG),
+            FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS),
+        )
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 import traceback
@@ -53,6 +54,7 @@ _UNLIKELY_OPENINGS: Final = 4
 #: A pipeline that gives more than this is not answering by any contract.
 _MAX_OUTPUTS: Final = 100
 _INT32: Final = range(-(2**31), 2**31)
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 _T = TypeVar("_T")
 
@@ -506,7 +508,7 @@ def _check_sendable(value: object) -> None:
             pass
         case int() if value not in _INT32:
             raise ContractError(f"the number {printable(str(value), 40)} is no Int32: send it as a string")
-        case str() if any("\ud800" <= char <= "\udfff" for char in value):
+        case str() if _HALF.search(value):
             raise ContractError(f"the text {printable(value, 40)!r} has half a character in it")
         case Mapping():
             for key, item in value.items():
