@@ -121,8 +121,8 @@ class Plan(Presentable):
 
     Exactly one of ``steps``, ``blocked`` and ``nothing`` is not empty.  ``proof`` says how success will be verified.
     ``afterwards`` is what will still be in the way of mending the server when the steps are done: they only put back
-    what an earlier run had left switched.  ``removal_meant`` is that WSUS, which its
-    setup has removed, is not to come back: applying the plan writes that down on the server.
+    what an earlier run had left switched.  ``removal_meant`` is that WSUS, which its setup has removed, is not to come
+    back: applying the plan writes that down on the server.
 
     >>> for obstacle in server.plan().blocked:
     ...     print(obstacle.reason)
