@@ -384,8 +384,11 @@ def test_a_pause_that_would_outlast_the_time_in_all_is_not_begun(monkeypatch: py
 # --- how long it may take -------------------------------------------------------------------------------------------
 
 
-def test_a_line_that_breaks_after_a_long_while_of_getting_through_is_taken_up_again(host: Host, tmp_path: Path) -> None:
+def test_a_line_that_breaks_after_a_long_while_of_getting_through_is_taken_up_again(
+    lab: Lab, host: Host, tmp_path: Path
+) -> None:
     path = a_file(tmp_path)
+    slower = 1 if lab.engine is None else 5
     began = time.monotonic()
     broke: list[float] = []
 
@@ -393,11 +396,11 @@ def test_a_line_that_breaks_after_a_long_while_of_getting_through_is_taken_up_ag
         broke.append(time.monotonic() - began)
         host.faults.lose_shells()
 
-    with session_with(host, upload=1.5) as session:
-        host.latency = 0.2
+    with session_with(host, upload=1.5 * slower) as session:
+        host.latency = 0.2 * slower
         began = time.monotonic()
         there = bring(session, path, once(strike, at=int(0.9 * SIZE)))
-    assert broke[0] > 1.5, "it was too quick to show anything"
+    assert broke[0] > 1.5 * slower, "it was too quick to show anything"
     assert_arrived(host, there, path)
 
 
@@ -454,10 +457,11 @@ def upload_again(session: Session, path: Path, events: list[Event]) -> Upload:
 
 @pytest.mark.parametrize("phase", ["stage", "assemble", "sending"])
 def test_a_server_that_does_not_come_back_is_not_waited_for_longer_than_in_all(
-    host: Host, tmp_path: Path, phase: str
+    lab: Lab, host: Host, tmp_path: Path, phase: str
 ) -> None:
     path = a_file(tmp_path)
-    with session_with(host, upload_total=2.0) as session:
+    total = 2 if lab.engine is None else 20
+    with session_with(host, upload_total=total) as session:
 
         def strike() -> None:
             host.faults.unavailable(seconds=60)
@@ -467,10 +471,10 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_longer_than_in_all(
             strike()
         with pytest.raises(wsusfix.DeadlineError) as caught:
             bring(session, path, once(strike, at=SIZE if phase == "assemble" else SIZE // 2))
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < total + 10
     host.faults.clear()
     assert caught.value.phase == "upload"
-    assert "within 2 s" in caught.value.message
+    assert f"within {total} s" in caught.value.message
     assert "503" in caught.value.message, "what was in the way is not told"
     assert lanes() == []
 
