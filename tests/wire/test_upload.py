@@ -65,7 +65,9 @@ def session_with(host: Host, name: str = "", **timeouts: float) -> Session:
     )
 
 
-def bring(session: Session, path: Path, on_event: Observer = ignore) -> Upload:
+def bring(
+    session: Session, path: Path, on_event: Observer = ignore, timeouts: wsusfix.Timeouts | None = None
+) -> Upload:
     data = path.read_bytes()
     return upload(
         session,
@@ -73,7 +75,7 @@ def bring(session: Session, path: Path, on_event: Observer = ignore) -> Upload:
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
         reserve=0,
-        timeouts=session.connection.timeouts,
+        timeouts=timeouts or session.connection.timeouts,
         on_event=on_event,
     )
 
@@ -427,7 +429,7 @@ def test_an_upload_that_takes_too_long_in_all_says_how_far_it_came_and_the_next_
         # Less than any of the other deadlines that count here.
         assert took < total + 10
         events: list[Event] = []
-        there = upload_again(session, path, events)
+        there = bring(session, path, events.append, wsusfix.Timeouts())
     assert isinstance(events[0], UploadProgress)
     assert events[0].resumed == there_already
     assert there.sent == SIZE - there_already
@@ -440,19 +442,6 @@ def assert_says_how_far(error: wsusfix.WsusFixError, host: Host, total: float, t
     assert "run again: it goes on" in error.hint
     assert "timeouts.upload_total" in error.hint
     assert error.retryable
-
-
-def upload_again(session: Session, path: Path, events: list[Event]) -> Upload:
-    data = path.read_bytes()
-    return upload(
-        session,
-        str(path),
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        reserve=0,
-        timeouts=wsusfix.Timeouts(),
-        on_event=events.append,
-    )
 
 
 @pytest.mark.parametrize("phase", ["stage", "assemble", "sending"])

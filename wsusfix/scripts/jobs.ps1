@@ -815,9 +815,9 @@ function Close-RestartRecord {
     }
 }
 
-function Get-RestartRecord {
-    param([string] $Kept)
-    # The newest whole record of what ran before a restart; nothing once it was seen to run again.
+function Get-KeptRecord {
+    param([string] $Kept, [string] $Ending)
+    # The newest whole record of that ending: its number and its text, both '' without one.
     $found = @{ number = ''; text = '' }
     # Who is no administrator may not even look at it.
     try {
@@ -829,18 +829,24 @@ function Get-RestartRecord {
     if ($trust -ne '') {
         return $found
     }
-    $numbers = @(Get-Numbers $Kept '.restart')
+    $numbers = @(Get-Numbers $Kept $Ending)
     for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
-        $number = $numbers[$index]
-        $text = Read-TextFile (Get-NumberedPath $Kept $number '.restart')
-        if ($null -eq (ConvertFrom-Lines $text)) {
-            continue
-        }
-        if (-not (Test-WholeLines (Get-NumberedPath $Kept $number '.back'))) {
-            $found.number = ConvertTo-OneLine $number
+        $text = Read-TextFile (Get-NumberedPath $Kept $numbers[$index] $Ending)
+        if ($null -ne (ConvertFrom-Lines $text)) {
+            $found.number = ConvertTo-OneLine $numbers[$index]
             $found.text = $text
+            return $found
         }
-        return $found
+    }
+    return $found
+}
+
+function Get-RestartRecord {
+    param([string] $Kept)
+    # The newest whole record of what ran before a restart; nothing once it was seen to run again.
+    $found = Get-KeptRecord $Kept '.restart'
+    if ($found.number -ne '' -and (Test-WholeLines (Get-NumberedPath $Kept ([int] $found.number) '.back'))) {
+        return @{ number = ''; text = '' }
     }
     return $found
 }
@@ -848,45 +854,31 @@ function Get-RestartRecord {
 function Get-UpgradeRecord {
     param([string] $Kept)
     # The newest whole record of what an upgrade has stopped, and how far its way back has gone.
-    $found = @{ state = 'none'; number = ''; text = ''; setup = ''; end = '' }
-    # Who is no administrator may not even look at it.
-    try {
-        $trust = Get-FolderTrust $Kept
-    }
-    catch {
-        $trust = 'refused'
-    }
-    if ($trust -ne '') {
+    $found = Get-KeptRecord $Kept '.upgrade'
+    $found.state = 'none'
+    $found.setup = ''
+    $found.end = ''
+    if ($found.number -eq '') {
         return $found
     }
-    $numbers = @(Get-Numbers $Kept '.upgrade')
-    for ($index = $numbers.Length - 1; $index -ge 0; $index--) {
-        $number = $numbers[$index]
-        $text = Read-TextFile (Get-NumberedPath $Kept $number '.upgrade')
-        if ($null -eq (ConvertFrom-Lines $text)) {
-            continue
+    $number = [int] $found.number
+    $found.state = 'stopped'
+    $setup = Get-NumberedPath $Kept $number '.setup'
+    if (Test-WholeLines $setup) {
+        $found.setup = Read-TextFile $setup
+    }
+    $stands = Get-NumberedPath $Kept $number '.stands'
+    if (Test-WholeLines $stands) {
+        $found.end = Read-TextFile $stands
+    }
+    if (Test-WholeLines (Get-NumberedPath $Kept $number '.running')) {
+        $found.state = 'open'
+        if ($found.end -ne '') {
+            $found.state = 'closed'
         }
-        $found.number = ConvertTo-OneLine $number
-        $found.text = $text
-        $found.state = 'stopped'
-        $setup = Get-NumberedPath $Kept $number '.setup'
-        if (Test-WholeLines $setup) {
-            $found.setup = Read-TextFile $setup
+        elseif (Test-WholeLines (Get-NumberedPath $Kept $number '.settled')) {
+            $found.state = 'settled'
         }
-        $stands = Get-NumberedPath $Kept $number '.stands'
-        if (Test-WholeLines $stands) {
-            $found.end = Read-TextFile $stands
-        }
-        if (Test-WholeLines (Get-NumberedPath $Kept $number '.running')) {
-            $found.state = 'open'
-            if ($found.end -ne '') {
-                $found.state = 'closed'
-            }
-            elseif (Test-WholeLines (Get-NumberedPath $Kept $number '.settled')) {
-                $found.state = 'settled'
-            }
-        }
-        return $found
     }
     return $found
 }
