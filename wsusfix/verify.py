@@ -84,6 +84,9 @@ def verify(
     if after.restarted_unseen and after.ran is not None:
         found = f"nobody has seen all run again of {printable(after.ran.names)}"
         checks.append(Check("what ran before a restart", False, found, "it runs again"))
+    if after.job is not None and after.job.active:
+        # What it has reached already says nothing of its end.
+        checks.append(Check("no job at work", False, str(after.job), "it has ended"))
     if before is not None and _serves(before) and not _serves(after):
         checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (

@@ -994,8 +994,9 @@ def test_every_fault_inside_of_the_server_is_counted() -> None:
     with Lab() as lab:
         faults = lab.add_server("wsus01").faults
         bring_about = _each_fault_of_the_server(faults)
-        at_phases = {"kill_job", "reboot_during", "swap_package", "at_phase"}
-        ways = {name for name in vars(HostFaults) if not name.startswith("_")} - {"clear", "phase_written"}
+        at_phases = {"kill_job", "hold_job", "reboot_during", "swap_package", "at_phase"}
+        no_fault = {"clear", "phase_written", "let_job_go"}
+        ways = {name for name in vars(HostFaults) if not name.startswith("_")} - no_fault
         assert ways == bring_about.keys() | at_phases
         for happen in bring_about.values():
             happen()
@@ -1016,6 +1017,37 @@ def test_two_faults_of_one_phase_both_happen_in_their_order() -> None:
         assert host.faults.counts["at_phase"] == 2
         host.faults.phase_written(process, JobPhase.INSTALLED)
         assert len(happened) == 2, "those of a phase happen once"
+
+
+@pytest.mark.parametrize("end", [HostFaults.let_job_go, HostFaults.clear])
+def test_a_held_job_stands_still_until_it_is_let_go(end: Callable[[HostFaults], None]) -> None:
+    with Lab() as lab:
+        host = lab.add_server("wsus01")
+        process = host.machine.processes.start("job", "job", SYSTEM)
+        host.faults.hold_job(phase="installed")
+        job = threading.Thread(target=host.faults.phase_written, args=(process, JobPhase.INSTALLED))
+        job.start()
+        job.join(0.1)
+        assert job.is_alive()
+        end(host.faults)
+        job.join(20)
+        assert not job.is_alive()
+        host.faults.hold_job(phase="installed")
+        end(host.faults)
+        host.faults.phase_written(process, JobPhase.INSTALLED)
+        assert host.faults.counts["hold_job"] == (2 if end is HostFaults.let_job_go else 1)
+
+
+def test_a_held_job_can_be_killed() -> None:
+    with Lab() as lab:
+        host = lab.add_server("wsus01")
+        process = host.machine.processes.start("job", "job", SYSTEM)
+        host.faults.hold_job(phase="installed")
+        killer = threading.Timer(0.05, host.machine.processes.end, (process,))
+        killer.start()
+        with pytest.raises(ProcessEnded):
+            host.faults.phase_written(process, JobPhase.INSTALLED)
+        killer.join()
 
 
 @pytest.mark.parametrize(
@@ -1041,6 +1073,7 @@ def test_two_faults_of_one_phase_both_happen_in_their_order() -> None:
         lambda faults: faults.disk_full(free=-1),
         lambda faults: faults.signature("nonsense"),
         lambda faults: faults.kill_job(phase="nonsense"),
+        lambda faults: faults.hold_job(phase="nonsense"),
         lambda faults: faults.at_phase(lambda: None, phase=""),
         lambda faults: faults.backup_fails("nonsense"),
         lambda faults: faults.precreate_staging(how="nonsense"),

@@ -120,6 +120,16 @@ def ends_at(host: Host, phase: str) -> Callable[[wsusfix.Event], None]:
     return hear
 
 
+def goes_on_at(host: Host, phase: str) -> Callable[[wsusfix.Event], None]:
+    """An observer that lets a job go which is held when it hears of its phase."""
+
+    def hear(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == phase:
+            host.faults.let_job_go()
+
+    return hear
+
+
 def saved_somewhere(host: Host, approvals: set[str]) -> bool:
     """Whether every approval that is gone stands in a record on the server."""
     records = "".join((host.files.read(path) or b"").decode("utf-8") for path in host.files if path.endswith(".record"))
@@ -694,10 +704,10 @@ def test_a_reset_of_another_controller_is_joined(lab: Lab) -> None:
     with wsusfix.connect(**host.connection) as first, wsusfix.connect(**host.connection) as second:
         plans = first.plan(logs=False), second.plan(logs=False)
         # The job waits until both follow it.
-        heard = ends_at(host, "waiting_for_wsus")
+        heard = goes_on_at(host, "started")
         another = threading.Thread(target=lambda: joined.append(second.apply(plans[1], consent=True, on_event=heard)))
-        host.synchronizing(3600)
         host.faults.at_phase(another.start, phase="started")
+        host.faults.hold_job(phase="started")
         outcome = first.apply(plans[0], consent=True)
         another.join()
     assert outcome.ok, str(outcome)
@@ -734,15 +744,15 @@ def confirmed(lab: Lab) -> tuple[Host, Update, Update]:
 )
 def test_a_reset_of_other_updates_that_was_joined_is_not_taken_for_the_own(lab: Lab, cleared: bool, words: str) -> None:
     host, first, second = confirmed(lab)
-    host.synchronizing(3600)
+    host.faults.hold_job(phase="started")
     with wsusfix.connect(**host.connection) as one, wsusfix.connect(**host.connection) as another:
         plans = one.plan(logs=False), another.plan(wsusfix.Options(update_ids=[second.id]), logs=False)
         with pytest.raises(KeyboardInterrupt):
-            one.apply(plans[0], consent=True, on_event=interrupted_at("waiting_for_wsus"))
+            one.apply(plans[0], consent=True, on_event=interrupted_at("started"))
 
         def hear(event: wsusfix.Event) -> None:
-            if isinstance(event, wsusfix.JobState) and event.phase == "waiting_for_wsus":
-                host.update_service.restarted()
+            if isinstance(event, wsusfix.JobState) and event.phase == "started":
+                host.faults.let_job_go()
                 if cleared:
                     until(lambda: bool(host.jobs[0].ended))
                     one.cleanup()
@@ -795,9 +805,11 @@ def test_a_reset_whose_end_another_controller_saw_is_told_with_what_was_saved(la
     host = rtm(lab, **REPLICA)
     before = state(host)
     quicker: list[wsusfix.Outcome] = []
+    host.faults.hold_job(phase="started")
 
     def other(event: wsusfix.Event) -> None:
         if isinstance(event, wsusfix.JobState) and not quicker:
+            host.faults.let_job_go()
             with wsusfix.connect(**host.connection) as server:
                 quicker.append(server.apply(server.plan(logs=False), consent=True))
 

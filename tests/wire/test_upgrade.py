@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -439,17 +440,17 @@ def test_what_a_cut_off_upgrade_had_stopped_is_started_by_the_next_run_of_anybod
 
 
 def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> None:
-    chosen = options(lab, "3.0 SP2", setup={"seconds": 1.5})
+    chosen = options(lab, "3.0 SP2")
+    # Not the setup that only looks at what it needs.
+    host.faults.at_phase(host.faults.installer_hangs, phase="stopping")
     with connect(host) as server:
-        plan = server.plan(chosen, logs=False)
+        _lose(server, server.plan(chosen, logs=False), "installing", lambda: bool(host.machine.installer_hangs))
 
-        def lose(event: wsusfix.Event) -> None:
-            if isinstance(event, wsusfix.JobState) and event.phase == "installing" and host.stopped_services:
-                raise KeyboardInterrupt
+        def answer(event: wsusfix.Event) -> None:
+            if isinstance(event, wsusfix.JobState):
+                host.faults.clear()
 
-        with pytest.raises(KeyboardInterrupt):
-            server.apply(plan, consent=True, on_event=lose)
-    outcome = walk(host, chosen)
+        outcome = server.apply(server.plan(chosen, logs=False), consent=True, on_event=answer)
     assert outcome.ok, str(outcome)
     assert [run.arguments for run in host.installations] == ["/q /p", "/q /g"]
     assert outcome.backup is not None
@@ -457,14 +458,62 @@ def test_a_running_upgrade_is_joined_and_never_doubled(lab: Lab, host: Host) -> 
     assert nothing_left(host)
 
 
+def test_a_running_upgrade_is_waited_for_though_its_setup_has_ended_and_nothing_seems_left_to_do(
+    lab: Lab, host: Host
+) -> None:
+    chosen = options(lab, "3.0 SP2")
+    host.faults.at_phase(lambda: host.faults.hold_job(phase="installed"), phase="stopping")
+    with connect(host) as server:
+        _lose(server, server.plan(chosen, logs=False), "installed", lambda: host.wsus_version == SP2)
+        plan = server.plan(chosen, logs=False)
+        assert plan.nothing
+        assert "a job of wsusfix is at work" in str(plan)
+        proof = server.verify()
+        assert not proof.ok
+        assert "NOT OK: no job at work" in str(proof)
+        assert host.stopped_services
+        outcome = server.apply(plan, on_event=_let_go(host))
+    assert outcome.ok, str(outcome)
+    assert (host.stopped_services, len(host.installations)) == ((), 2)
+    assert nothing_left(host)
+
+
+def test_a_job_that_is_waited_for_and_fails_is_told_though_nothing_had_seemed_left_to_do(lab: Lab, host: Host) -> None:
+    chosen = options(lab, "3.0 SP2")
+    host.faults.at_phase(lambda: host.faults.hold_job(phase="installed"), phase="stopping")
+    with connect(host) as server:
+        _lose(server, server.plan(chosen, logs=False), "installed", lambda: host.wsus_version == SP2)
+        host.faults.kill_job(phase="starting_services")
+        outcome = server.apply(server.plan(chosen, logs=False), on_event=_let_go(host))
+    assert not outcome.ok
+    assert "is not mended: plan again" in outcome.message
+    assert "NOT OK: what an upgrade had stopped" in str(outcome)
+    again = walk(host, chosen)
+    assert again.ok, str(again)
+    assert host.stopped_services == ()
+
+
+def _let_go(host: Host) -> Callable[[wsusfix.Event], None]:
+    """Make an observer that lets a held job go when it hears of a job."""
+
+    def hear(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState):
+            host.faults.let_job_go()
+
+    return hear
+
+
 @pytest.mark.parametrize("moment", ["verify", "surroundings"])
 def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_nobodys_way(
     lab: Lab, host: Host, moment: str
 ) -> None:
-    chosen = options(lab, "3.0 SP2", setup={"seconds": 1.5 if lab.engine is None else 12})
+    chosen = options(lab, "3.0 SP2")
+    host.faults.at_phase(lambda: host.faults.hold_job(phase="installing"), phase="stopping")
     planned, begun = threading.Event(), threading.Event()
 
     def begin(event: wsusfix.Event) -> None:
+        if begun.is_set():
+            _let_go(host)(event)
         # The backup has ended, or the last look has begun: what is planned next, somebody else begins now.
         if planned.is_set() and isinstance(event, wsusfix.PhaseBegun) and event.phase == moment and not begun.is_set():
             begun.set()
@@ -655,11 +704,13 @@ def test_a_process_of_wsus_that_outlives_its_service_keeps_setup_from_beginning(
 
 
 def test_an_upgrade_to_another_service_pack_is_not_joined(lab: Lab, host: Host) -> None:
-    first = options(lab, setup={"seconds": 1.2})
+    first = options(lab)
+    host.faults.hold_job(phase="stopping")
     with connect(host) as server:
         _lose(server, only_upgrade(server.plan(first, logs=False)), "stopping")
         with pytest.raises(wsusfix.RefusedByServerError, match=r"an upgrade to WSUS 3\.0 SP1"):
             server.apply(server.plan(options(lab, "3.0 SP2"), logs=False), consent=True)
+    host.faults.let_job_go()
     _wait_for_the_end(host)
     assert (host.wsus_version, host.stopped_services) == (SP1, ())
 
@@ -959,11 +1010,11 @@ def test_a_window_that_is_over_before_the_restart_is_told_with_what_was_done(lab
 # --- what is cut off while it mends, or while nobody looks ------------------------------------------------------------
 
 
-def _lose(server: wsusfix.WsusServer, plan: wsusfix.Plan, text: str) -> None:
-    """Lose the controller when an event says *text*."""
+def _lose(server: wsusfix.WsusServer, plan: wsusfix.Plan, text: str, also: Callable[[], bool] = lambda: True) -> None:
+    """Lose the controller when an event says *text*, and it is *also* so."""
 
     def lose(event: wsusfix.Event) -> None:
-        if text in str(event):
+        if text in str(event) and also():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -207,14 +207,20 @@ class _Road:
             return None
         number = next((number for number, work in enumerate(works) if work.kind == job.kind), None)
         if number is not None:
-            if job.active and (
-                why := works[number].joins(jobs.look(self._site.session, job.job_id, self._site.timeouts))
-            ):
-                raise at_work(self._site.host, f"{job}, {why}")
-            self._site.tell(Note(self._site.host, "job", f"joining the job that runs already ({job})"))
+            self._join(works[number], job)
         elif job.active:
             raise at_work(self._site.host, str(job), let_it_end(job))
         return number
+
+    def _join(self, work: Work[Any], job: JobFacts) -> None:
+        """Say that a step's job is joined.
+
+        Raises:
+            RefusedByServerError: it is at work for something else than the step.
+        """
+        if job.active and (why := work.joins(jobs.look(self._site.session, job.job_id, self._site.timeouts))):
+            raise at_work(self._site.host, f"{job}, {why}")
+        self._site.tell(Note(self._site.host, "job", f"joining the job that runs already ({job})"))
 
     def _ran_when_planned(self, job: JobFacts) -> bool:
         """Whether it is the job that the plan said would be joined, and has ended since."""
@@ -259,9 +265,16 @@ class _Road:
     def _without_steps(self, before: HostFacts) -> Outcome:
         """A blocked plan, or one with nothing to do: change nothing; clear away what an earlier run left behind."""
         plan, site = self._plan, self._site
+        at_work = before.job if before.job is not None and before.job.active else None
+        waited = at_work is not None and not plan.blocked
+        if at_work is not None and waited:
+            # Of an earlier run, or of another controller: what it has reached already says nothing of its end.
+            site.tell(Note(site.host, "job", f"waiting for the job that runs already ({at_work})"))
+            self._follow(at_work.job_id, before)
+            before, _ = site.settled(before, restarts=True)
         told = _Told(after=before, verification=verify(before))
-        if before.job is not None and before.job.active:
-            site.notes.append(f"a job of wsusfix is at work: {before.job}")
+        if at_work is not None and not waited:
+            site.notes.append(f"a job of wsusfix is at work: {at_work}")
         else:
             told.logs_kept = not before.staging.leftovers or self._kept(before, told)
             if plan.removal_meant and told.logs_kept:
@@ -271,6 +284,8 @@ class _Road:
             elif before.staging.leftovers and told.logs_kept and not plan.blocked:
                 site.clean()
         told.message = f"nothing to do: {plan.nothing}"
+        if waited and told.verification is not None and not told.verification.ok:
+            told.message = "the job that was at work has ended, and the server is not mended: plan again"
         if plan.blocked:
             told.message = "blocked: nothing was changed"
         if before.removed:
@@ -311,13 +326,17 @@ class _Road:
         if joined is None and work.looks_anew:
             told.after = self._site.look()
         before = told.after
+        if joined is None and before.job is not None and before.job.active and before.job.kind == work.kind:
+            # Another controller has begun it meanwhile: what its job has reached already says nothing of its end.
+            joined = before.job
+            self._join(work, joined)
         if joined is None and (why := work.reached(before)):
             told.steps.append(StepOutcome(work.step.name, StepStatus.SKIPPED, why))
             return
         if joined is None and (blocked := work.obstacles(before)):
             self._blocked(work, told, blocked)
             return
-        job = self._follow(joined.job_id if joined is not None else self._start(work, before), work, before)
+        job = self._follow(joined.job_id if joined is not None else self._start(work, before), before, work.patience)
         if job.status is JobStatus.NONE:
             self._cleared_away(work, told, job)
             return
@@ -388,13 +407,13 @@ class _Road:
             site.tell(Note(site.host, "job", "another controller was quicker: joining its job"))
         return started.job_id
 
-    def _follow(self, job_id: str, work: Work[Any], before: HostFacts) -> Job:
+    def _follow(self, job_id: str, before: HostFacts, patience: float | None = None) -> Job:
         """Wait for the job's end.  One that does not begin in time is given up for good, so that it never does."""
         site = self._site
-        job = site.follow(job_id, before, work.patience)
+        job = site.follow(job_id, before, patience)
         if job.status is JobStatus.NEVER_STARTED and not self._give_up():
             # It began in the last moment.
-            job = site.follow(job_id, before, work.patience)
+            job = site.follow(job_id, before, patience)
         return job
 
     def _give_up(self) -> bool:

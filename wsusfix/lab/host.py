@@ -48,6 +48,8 @@ _COPY: Final = get_pwsh_script("copy.ps1")
 _SOMEBODY: Final = "S-1-5-21-954960-2008-701-1105"
 #: How long a server that restarts is not reached, in seconds.
 _RESTART_SECONDS: Final = 0.3
+#: After so many seconds a job that is held goes on by itself: whoever was to let it go is no longer there.
+_LONGEST_HELD: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class HostFaults(Faults):
         self._restart = restart
         self._at_phase: dict[JobPhase, list[tuple[str, Callable[[Process], object]]]] = {}
         self._free: int | None = None
+        self._held: list[threading.Event] = []
 
     def kill_job(self, *, phase: JobPhase | str) -> None:
         """End the job's process when it has written down *phase*; what it started runs on."""
@@ -102,6 +105,21 @@ class HostFaults(Faults):
     def at_phase(self, happen: Callable[[], object], *, phase: JobPhase | str) -> None:
         """Let *happen* whatever it is when the job has written down *phase*; it is called in the job's own thread."""
         self._when_written(phase, "at_phase", lambda process: happen())
+
+    def hold_job(self, *, phase: JobPhase | str) -> None:
+        """Let the job stand still when it has written down *phase*, until :meth:`let_job_go` or :meth:`clear`.
+
+        What it has started runs on.  Who rehearses what happens beside a job that is at work needs no luck then.
+        """
+        go = threading.Event()
+        self._when_written(phase, "hold_job", lambda process: process.pause(_LONGEST_HELD, go))
+        self._held.append(go)
+
+    def let_job_go(self) -> None:
+        """Let every job go on that is held, and the next one not be held either."""
+        for go in self._held:
+            go.set()
+        self._held.clear()
 
     def task_never_starts(self) -> None:
         """Accept the order to run a task, and do not carry it out; see :meth:`task_starts_after_all`."""
@@ -215,6 +233,7 @@ class HostFaults(Faults):
         """Nothing goes wrong any more; what has happened stays."""
         super().clear()
         self._at_phase.clear()
+        self.let_job_go()
         self._machine.tasks_start, self._machine.task_delay = True, 0.0
         self._machine.scheduler.running = True
         self._machine.installer_hangs = self._machine.foreign_installer = False

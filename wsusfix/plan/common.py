@@ -105,8 +105,10 @@ def let_it_end(job: JobFacts) -> str:
 
 
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:
-    """Say that an earlier run left something behind."""
-    if facts.staging.leftovers:
+    """Say that an earlier run left something behind, or is still at work."""
+    if facts.job is not None and facts.job.active:
+        yield f"a job of wsusfix is at work: {facts.job}; only its end tells"
+    elif facts.staging.leftovers:
         left = counted(facts.staging.leftovers, "file")
         yield f"an earlier run left {left} in {facts.staging.path}: applying clears that away"
 
