@@ -449,7 +449,7 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_longer_than_in_all(
     lab: Lab, host: Host, tmp_path: Path, phase: str
 ) -> None:
     path = a_file(tmp_path)
-    total = 2 if lab.engine is None else 20
+    total = 5 if lab.engine is None else 20
     with session_with(host, upload_total=total) as session:
 
         def strike() -> None:
@@ -482,6 +482,53 @@ def test_a_shell_with_few_processes_gets_fewer_lanes(lab: Lab, tmp_path: Path, p
     assert_arrived(host, there, path)
 
 
+def test_a_place_that_only_an_answered_pipeline_holds_is_made_free_for_a_lane(lab: Lab, tmp_path: Path) -> None:
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=2))
+    first, second = a_file(tmp_path, 1_000, "first.exe"), a_file(tmp_path)
+    with session_with(host, upload=20.0) as session:
+        (shell,) = host.shells
+        before = bring(session, first)
+        # What that has left open, and the look at the server, take both places.
+        there = bring(session, second)
+        assert [each.id for each in host.shells] == [shell.id]
+    assert host.files.read(before.path) == first.read_bytes()
+    assert host.files.read(there.path) == second.read_bytes()
+
+
+def test_a_shell_for_one_process_at_a_time_will_do(lab: Lab, tmp_path: Path) -> None:
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
+    path = a_file(tmp_path)
+    with session_with(host, upload=20.0) as session:
+        there = bring(session, path)
+    assert_arrived(host, there, path)
+
+
+def test_a_line_that_breaks_while_a_place_is_made_free_is_taken_up_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
+    path = a_file(tmp_path)
+    with session_with(host, upload=20.0) as session:
+        make_room = session.make_room
+
+        def broken(phase: str) -> None:
+            if "reset_request" not in host.faults.counts:
+                host.faults.reset_request()
+            make_room(phase)
+
+        monkeypatch.setattr(session, "make_room", broken)
+        there = bring(session, path)
+    assert host.faults.counts["reset_request"] == 1
+    assert_arrived(host, there, path)
+
+
+@pytest.fixture
+def others_are_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever place a session makes free, somebody else takes at once."""
+    monkeypatch.setattr(Session, "make_room", lambda session, phase: None)
+
+
+@pytest.mark.usefixtures("others_are_quicker")
 def test_a_shell_without_a_process_to_spare_is_waited_for_and_then_told(lab: Lab, tmp_path: Path) -> None:
     host = lab.add_server("wsus01", quotas=Quotas(pipelines_per_shell=1))
     with session_with(host, upload=2.0) as session, pytest.raises(wsusfix.QuotaError) as caught:
@@ -489,6 +536,7 @@ def test_a_shell_without_a_process_to_spare_is_waited_for_and_then_told(lab: Lab
     assert caught.value.retryable
 
 
+@pytest.mark.usefixtures("others_are_quicker")
 def test_after_a_quota_fault_fewer_lanes_are_tried_until_there_is_one(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,6 +244,27 @@ class Session:
         assert self._pool is not None
         return Lane(self, self._pool, number, self._credentials)
 
+    def make_room(self, phase: str) -> None:
+        """End on the server what has answered already: until then it holds a place in the shell that a lane may need.
+
+        Args:
+            phase: for errors.
+
+        Raises:
+            NotReachedError, NotAllowedError, DeadlineError: as their names say.
+        """
+        with self._alone(phase):
+            if self._wsman is None:
+                return
+            try:
+                self._wsman.begin(time.monotonic() + self.connection.timeouts.operation)
+                self._end_answered(0)
+            except Exception as error:
+                mapped = self._ended_by(error, phase)
+                if mapped is error:
+                    raise
+                raise mapped from None
+
     # --- running scripts --------------------------------------------------------------------------------------------
 
     def run(
@@ -325,13 +346,8 @@ class Session:
         assert self._pool is not None
         assert self._wsman is not None
         self._wsman.begin(deadline)
-        if self._pipeline is not None:
-            self._answered.append(self._pipeline)
-            self._pipeline = None
-        while len(self._answered) > self._left_open:
-            # Closed only now: when the session ends first, deleting the shell saves this round trip.
-            self._answered[0].close()
-            del self._answered[0]
+        # Only now: when the session ends first, deleting the shell saves this round trip.
+        self._end_answered(self._left_open)
         pipeline = self._pipeline = PowerShell(self._pool)
         pipeline.add_script(script.text)
         pipeline.add_parameters({"Parameters": dict(parameters)})
@@ -345,6 +361,15 @@ class Session:
             if len(pipeline.output) > _MAX_OUTPUTS:
                 raise errors.AnswerError(f"script {script.name} does not stop answering")
         return pipeline
+
+    def _end_answered(self, left_open: int) -> None:
+        """End the pipelines that have answered, the oldest first, but so many."""
+        if self._pipeline is not None:
+            self._answered.append(self._pipeline)
+            self._pipeline = None
+        while len(self._answered) > left_open:
+            self._answered[0].close()
+            del self._answered[0]
 
     def _paced(self, chunks: Iterator[bytes], seconds: float) -> Iterator[bytes]:
         """Put the deadline off with every chunk: what makes progress is not late."""

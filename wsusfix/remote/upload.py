@@ -26,6 +26,7 @@ from wsusfix.errors import (
     DeadlineError,
     NotReachedError,
     PackageError,
+    QuotaError,
     RefusedByServerError,
     ScriptError,
     WsusFixError,
@@ -182,6 +183,11 @@ class _Uploading:
             return self._arrived(staged)
         self._patience.look()
         if missing:
+            if self._patience.was_full:
+                try:
+                    self._session.make_room("upload")
+                except _LOST as lost:
+                    return lost
             fault = _Sending(
                 self._session, self._path, self._sha256, missing, self._patience, self._progress, self._timeouts
             ).run()
@@ -277,6 +283,8 @@ class _Patience:
         self._in_vain = 0
         #: The last fault, if a look at the server is to decide about it.
         self._doubt: WsusFixError | None = None
+        #: Whether the shell had no place for any lane that was left with work to do.
+        self.was_full = False
 
     @property
     def left(self) -> float:
@@ -331,6 +339,7 @@ class _Patience:
         if isinstance(result, Upload):
             return False
         self._put_off()
+        self.was_full = isinstance(result, QuotaError)
         if isinstance(result, ScriptError) or getattr(result, "reason", "") in _LOOK_AGAIN:
             self._doubt = result
         return result.retryable or self._doubt is not None
