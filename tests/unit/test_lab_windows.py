@@ -637,11 +637,15 @@ def test_an_installer_that_restarts_the_server_has_done_its_work_afterwards(serv
 
 def test_windows_installer_restarts_the_server_by_itself_unless_told_not_to(server: Driver, lab: Lab) -> None:
     package = lab.package("WSUS-KB954960-x64.msp", exit_code=3010)
+    restarted = threading.Event()
+    server.host.machine.on_restart = restarted.set
     _, told = server.install(package, program=advisory.MSIEXEC, arguments=advisory.MSP_ARGUMENTS)
     assert told["exit_code"] == "3010"
+    assert not restarted.wait(0.2)
     untold = advisory.MSP_ARGUMENTS.replace(" /norestart", "")
     _, begun = server.install(package, program=advisory.MSIEXEC, arguments=untold)
     assert begun["exit_code"] == "1641"
+    assert restarted.wait(10)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class Scripts:
         wait_until(lambda: script in self.stopped)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -429,7 +429,7 @@ def test_a_receive_without_output_ends_with_the_operation_timeout(
         with pytest.raises(WSManFaultError) as answer:
             pool._receive(ps.id, timeout=1)
         assert fault_of(answer) == TIMED_OUT
-        assert 0.9 < time.monotonic() - begin < 2.5
+        assert 0.9 < time.monotonic() - begin < 5
         ps.poll_invoke(timeout=1)
         assert ps.output == []
 
@@ -1064,18 +1064,18 @@ def test_a_reboot_cuts_connections_refuses_new_ones_and_comes_back_on_the_same_p
     ps.begin_invoke()
     port = endpoint.port
     begin = time.monotonic()
-    timer = threading.Timer(0.1, endpoint.reboot, kwargs={"seconds": 0.6})
+    timer = threading.Timer(0.1, endpoint.reboot, kwargs={"seconds": 2.0})
     timer.start()
     with pytest.raises(requests.ConnectionError):
         ps.poll_invoke()
     timer.join()
-    assert time.monotonic() - begin < 0.6
+    assert time.monotonic() - begin < 2
     assert endpoint.shells == ()
     scripts.wait_stopped("wait")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((endpoint.address, port), timeout=5).close()
     wait_until(lambda: _accepts(endpoint))
-    assert 0.6 < time.monotonic() - begin < 3
+    assert 2 < time.monotonic() - begin < 10
     assert endpoint.port == port
     reauthenticate(pool.connection)
     with pytest.raises(WSManFaultError) as answer:
@@ -1133,11 +1133,11 @@ def test_latency_is_added_to_every_post(endpoint: Endpoint, connect: Connect) ->
     with RunspacePool(connect(endpoint)) as pool:
         script(pool, "quick").invoke()
     assert endpoint.request_count == 8
-    assert 0.4 <= time.monotonic() - begin < 1.5
+    assert 0.4 <= time.monotonic() - begin < 5
 
 
 def test_latency_of_one_client_does_not_hold_up_the_others(endpoint: Endpoint, connect: Connect) -> None:
-    endpoint.latency = 0.1
+    endpoint.latency = 0.2
     begin = time.monotonic()
 
     def one() -> None:
@@ -1150,7 +1150,7 @@ def test_latency_of_one_client_does_not_hold_up_the_others(endpoint: Endpoint, c
     for thread in threads:
         thread.join()
     assert endpoint.request_count == 32
-    assert time.monotonic() - begin < 2.4
+    assert time.monotonic() - begin < 5
 
 
 def test_stopping_ends_a_receive_that_waits_and_may_be_repeated(
@@ -1168,7 +1168,7 @@ def test_stopping_ends_a_receive_that_waits_and_may_be_repeated(
         ps.poll_invoke()
     timer.join()
     endpoint.stop()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((endpoint.address, endpoint.port), timeout=5).close()
 

@@ -120,8 +120,8 @@ def test_an_answer_without_end_is_not_read_to_its_end(head: tuple[str, ...], bod
     with raw(talk) as server:
         began = time.monotonic()
         with pytest.raises(WsusFixError) as caught:
-            session(server, timeouts=Timeouts(opening=4)).open()
-        assert time.monotonic() - began < 4
+            session(server, timeouts=Timeouts(opening=8)).open()
+        assert time.monotonic() - began < 8
     # Four tries at most, and what lies in the buffers of two sockets.
     assert sent[0] < 64 << 20
     assert type(caught.value) is ProtocolError
@@ -182,7 +182,7 @@ def test_a_challenge_that_is_none_is_told_and_nobody_is_logged_on(challenge: str
         began = time.monotonic()
         with pytest.raises((errors.AuthenticationError, ProtocolError, errors.UsageError)) as caught:
             session(server).open()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         assert len(server.accepted) <= 2
     assert not isinstance(caught.value, errors.UsageError)
     harmless(caught.value)
@@ -203,7 +203,7 @@ def test_a_server_that_never_ends_the_handshake_is_given_up() -> None:
         began = time.monotonic()
         with pytest.raises(WsusFixError) as caught:
             session(endpoint, timeouts=Timeouts(opening=2)).open()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
     harmless(caught.value)
 
 
@@ -306,8 +306,8 @@ def test_an_envelope_that_is_none_is_told_and_the_session_goes_on_afterwards(nam
         instead(endpoint, ENVELOPES[name], action="shell/Receive")
         began = time.monotonic()
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=2)
-        assert time.monotonic() - began < 1.9, "it was noticed by the deadline only"
+            ask(asking, within=6)
+        assert time.monotonic() - began < 5.5, "it was noticed by the deadline only"
         assert NOTICED.get(name, "") in caught.value.message
         harmless(caught.value)
         straight(endpoint)
@@ -329,7 +329,7 @@ def test_no_other_kind_of_request_is_more_trusting(action: str, name: str) -> No
         else:
             # What is answered to a farewell is nobody's business, nor what is not looked at.
             assert action == "transfer/Delete" or name == "no body"
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
         straight(endpoint)
 
 
@@ -362,11 +362,11 @@ def plain(envelope: bytes, kind: str, status: int = 200) -> _Response:
     ],
 )
 def test_an_answer_in_clear_text_is_not_taken_where_encryption_was_agreed(kind: str, status: int) -> None:
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint) as asking:
+    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(fault(5) if status == 500 else b"<s:Envelope/>", kind, status))
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=2)
+            ask(asking, within=6)
         harmless(caught.value)
         assert "unencrypted" in caught.value.message or "several parts" in caught.value.message
         del vars(endpoint)["_answer_sealed"]
@@ -388,13 +388,13 @@ def test_an_answer_in_clear_text_is_not_taken_where_encryption_was_agreed(kind: 
 )
 def test_a_seal_that_is_broken_or_none_is_told(parts: bytes) -> None:
     sealed = 'multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted";boundary="Encrypted Boundary"'
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint) as asking:
+    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(parts, sealed))
         began = time.monotonic()
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=2)
-        assert time.monotonic() - began < 1.9
+            ask(asking, within=6)
+        assert time.monotonic() - began < 5.5
         harmless(caught.value)
         del vars(endpoint)["_answer_sealed"]
         assert ask(asking)["status"] == "none"
@@ -421,13 +421,13 @@ def test_an_envelope_costs_no_more_memory_than_its_size_explains(name: str) -> N
 def test_a_boundary_is_no_pattern_to_be_searched_for(status: int) -> None:
     pattern = 'multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted";boundary="(x+x+)+y"'
     body = b"--(x+x+)+y\r\nLength=5\r\n--(x+x+)+y\r\n--" + b"x" * 40
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint) as asking:
+    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(body, pattern, status))
         began = time.monotonic()
         with pytest.raises(ProtocolError):
-            ask(asking, within=2)
-        assert time.monotonic() - began < 1.9
+            ask(asking, within=6)
+        assert time.monotonic() - began < 5.5
         del vars(endpoint)["_answer_sealed"]
 
 
@@ -444,7 +444,7 @@ def test_a_body_of_more_than_any_envelope_is_not_read_to_its_end(size: int) -> N
                 write(connection, response)
             finally:
                 taken.append(len(response.body))
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 20
 
         vars(endpoint)["_write"] = counting
         instead(endpoint, told("x" * size), action="shell/Receive")
@@ -458,9 +458,9 @@ def test_a_body_of_more_than_any_envelope_is_not_read_to_its_end(size: int) -> N
 
 def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLOSING", 0.3)
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint, timeouts=Timeouts(connect=1)) as asking:
+    with serving(quotas=Quotas(idle_shell=1.5)) as endpoint, session(endpoint, timeouts=Timeouts(connect=1)) as asking:
         ask(asking)
-        stopped = time.monotonic() + 3
+        stopped = time.monotonic() + 5
 
         def deaf(connection: _Connection) -> _Request | None:
             connection.gone.wait(max(0.0, stopped - time.monotonic()))
@@ -471,7 +471,7 @@ def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.
         with pytest.raises((DeadlineError, errors.BrokenConnectionError)):
             # More than the buffers of both ends hold.
             send(asking, lambda: iter([bytes(80_000)] * 200), within=1)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 4.5
         del vars(endpoint)["_read"]
 
 
@@ -875,7 +875,7 @@ def test_a_script_cannot_make_the_session_wait_for_its_own_output_for_ever() -> 
         began = time.monotonic()
         with pytest.raises((DeadlineError, AnswerError)):
             ask(asking, within=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         wait_until(lambda: not endpoint.shells)
 
 

@@ -174,6 +174,8 @@ def test_ctrl_c_says_whether_a_job_goes_on_and_the_session_finds_it(lab: Lab) ->
         def observe(event: wsusfix.Event) -> None:
             if isinstance(event, kind) and getattr(event, "phase", "") == phase:
                 signal.raise_signal(signal.SIGINT)
+            if isinstance(event, wsusfix.JobState):
+                host.faults.let_job_go()
 
         return observe
 
@@ -188,8 +190,6 @@ def test_ctrl_c_says_whether_a_job_goes_on_and_the_session_finds_it(lab: Lab) ->
                 server.apply(plan, consent=True, on_event=stop_at(kind, phase))
             job = server.job()
             assert (job is None) == (phase == "upload")
-            if phase == "started":
-                host.faults.let_job_go()
         outcome = server.apply(server.plan(plan_of), consent=True)
     assert outcome.ok, str(outcome)
     assert len(host.installations) == 1

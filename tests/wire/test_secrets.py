@@ -407,5 +407,5 @@ def test_a_question_that_nobody_answers_is_usage(
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     began = time.monotonic()
     assert main(["diagnose", "wsus01", "--username", "LAB\\admin"]) == 2
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert "password" in capsys.readouterr().err
