@@ -16,16 +16,10 @@ if ($refusal -ne '' -and $refusal -ne 'absent') {
 }
 
 if ($refusal -eq '') {
-    $newest = Get-NewestJob $staging
-    $job = Get-JobStatus $staging $newest $Parameters.start_seconds
-    $runs = @('claimed', 'running') -ccontains $job.status
-    if ($job.status -ceq 'never_started') {
-        # Its token is taken, so that it cannot begin while its folder goes.
-        $runs = -not (Add-State (Get-JobFolder $staging $newest) 'abandoned' @{})
-    }
-    if ($runs) {
+    $running = Get-RunningJob $staging $Parameters.start_seconds
+    if ($running -ne '') {
         $answer.refused = 'job_running'
-        $answer.detail = $newest
+        $answer.detail = $running
         return $answer
     }
 }
@@ -47,6 +41,10 @@ if ($refusal -eq '') {
     for ($try = 0; $try -lt 3 -and (Test-Folder $staging); $try++) {
         if ($try -gt 0) {
             Wait-Seconds 1
+            # Somebody may have begun a job since.
+            if ((Get-RunningJob $staging $Parameters.start_seconds) -ne '') {
+                break
+            }
         }
         try {
             Remove-Tree $staging

@@ -37,6 +37,38 @@ $answer.execution_policy = [string] (Get-RegistryValue $Parameters.policy_key $P
 if ([string] (Get-RegistryValue $Parameters.policy_key $Parameters.policy_switch) -ceq '0') {
     $answer.execution_policy = 'Restricted'
 }
+# First of all that a job may change: one that ends meanwhile is told as at work, and not what it had not done yet.
+$staging = Get-StagingPath $Parameters.staging_name
+$answer.staging_path = $staging
+$answer.staging_state = 'absent'
+$answer.staging_detail = ''
+$answer.staging_free = Get-FreeSpace $staging
+$answer.job_id = ''
+$answer.job_kind = ''
+$answer.job_status = 'none'
+$answer.job_phase = ''
+$answer.leftovers = 0
+# Who is no administrator may not even look at it.
+try {
+    $trust = Get-FolderTrust $staging
+}
+catch {
+    $trust = [string] $_.Exception.Message
+}
+if ($trust -eq '') {
+    $answer.staging_state = 'closed'
+    $answer.leftovers = @(Get-TreeFiles $staging '').Length
+    $answer.job_id = Get-NewestJob $staging
+    $job = Get-JobStatus $staging $answer.job_id $Parameters.start_seconds
+    $answer.job_kind = $job.kind
+    $answer.job_status = $job.status
+    $answer.job_phase = $job.phase
+}
+elseif ($trust -ne 'absent') {
+    $answer.staging_state = 'refused'
+    $answer.staging_detail = $trust
+}
+
 $answer.installer_busy = Test-InstallerBusy
 
 $identity = Get-SessionIdentity
@@ -100,35 +132,5 @@ $answer.upgrade_end = $record.end
 $ran = Get-RestartRecord $kept
 $answer.ran_number = $ran.number
 $answer.ran_record = $ran.text
-$staging = Get-StagingPath $Parameters.staging_name
-$answer.staging_path = $staging
-$answer.staging_state = 'absent'
-$answer.staging_detail = ''
-$answer.staging_free = Get-FreeSpace $staging
-$answer.job_id = ''
-$answer.job_kind = ''
-$answer.job_status = 'none'
-$answer.job_phase = ''
-$answer.leftovers = 0
-# Who is no administrator may not even look at it.
-try {
-    $trust = Get-FolderTrust $staging
-}
-catch {
-    $trust = [string] $_.Exception.Message
-}
-if ($trust -eq '') {
-    $answer.staging_state = 'closed'
-    $answer.leftovers = @(Get-TreeFiles $staging '').Length
-    $answer.job_id = Get-NewestJob $staging
-    $job = Get-JobStatus $staging $answer.job_id $Parameters.start_seconds
-    $answer.job_kind = $job.kind
-    $answer.job_status = $job.status
-    $answer.job_phase = $job.phase
-}
-elseif ($trust -ne 'absent') {
-    $answer.staging_state = 'refused'
-    $answer.staging_detail = $trust
-}
 
 return $answer

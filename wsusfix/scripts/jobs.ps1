@@ -260,6 +260,17 @@ function Get-JobStatus {
         $answer.status = 'claimed'
         if ((Get-AgeSeconds $claim.time (Get-Clock)) -gt $StartSeconds) {
             $answer.status = 'never_started'
+            if (@(Get-Numbers ($folder + '\state') '.txt').Length -gt 0) {
+                # Its first state is not whole.  It may be writing it just now; if not, the power failed when it did.
+                Wait-Seconds 1
+                if ($null -ne (Get-LastState $folder)) {
+                    return (Get-JobStatus $Staging $JobId $StartSeconds)
+                }
+                $answer.status = 'interrupted'
+                if (Test-FolderProcess $Staging) {
+                    $answer.status = 'running'
+                }
+            }
         }
         return $answer
     }
@@ -284,6 +295,29 @@ function Get-JobStatus {
         $answer.status = 'interrupted'
     }
     return $answer
+}
+
+function Add-Abandoned {
+    param([string] $Staging, [string] $JobId)
+    # Takes the token of a job that never started; $false when it just began.  What was removed but for its claim, too.
+    $folder = Get-JobFolder $Staging $JobId
+    New-PlainFolder ($folder + '\state')
+    return (Add-State $folder 'abandoned' @{})
+}
+
+function Get-RunningJob {
+    param([string] $Staging, [int] $StartSeconds)
+    # The newest job, if it is at work or about to be; one that never started cannot any more, afterwards.
+    $newest = Get-NewestJob $Staging
+    $job = Get-JobStatus $Staging $newest $StartSeconds
+    $runs = @('claimed', 'running') -ccontains $job.status
+    if ($job.status -ceq 'never_started') {
+        $runs = -not (Add-Abandoned $Staging $newest)
+    }
+    if ($runs) {
+        return $newest
+    }
+    return ''
 }
 
 function Get-ScriptFolder {

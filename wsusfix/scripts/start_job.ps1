@@ -52,10 +52,13 @@ while ($true) {
     $joins = @('claimed', 'running') -ccontains $job.status
     if (-not $joins -and $job.status -ceq 'never_started') {
         # Whatever still comes of it finds its token gone; if it just took it, it runs.
-        $joins = -not (Add-State (Get-JobFolder $staging $newest) 'abandoned' @{})
+        $joins = -not (Add-Abandoned $staging $newest)
     }
     if ($joins) {
-        Remove-Tree $folder
+        # The same question, asked before and given up, may just have been answered: then this is the job that runs.
+        if ($newest -cne $Parameters.job_id) {
+            Remove-Tree $folder
+        }
         $answer.job_id = $newest
         $answer.job_kind = $job.kind
         $answer.joined = $true

@@ -86,6 +86,45 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("start_job", "the same one, asked twice at a time")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    own = host.session().get_own_process()
+    answered: list[str] = []
+
+    class AskedTwice(SimulatedWindows):
+        def remove_tree(self, path: str) -> None:
+            super().remove_tree(path)
+            if not answered:
+                # The question that was given up is answered just now: its job runs.
+                answered.append(stage.job(host, state("started", **own)))
+
+    answer = stage.start(host, windows=AskedTwice(host.machine, host.session().process))
+    assert (answer["job_id"], answer["joined"]) == ("a", True)
+    assert host.files.is_file(f"{host.staging_path}\\jobs\\a\\state\\00001.txt")
+    return answer
+
+
+@case("start_job", "another one's first state was cut off")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    host.faults.task_never_starts()
+    stage.job(host, "", claimed=LONG_AGO)
+    answer = stage.start(host, "b", windows=hasty(host))
+    assert (answer["job_id"], answer["joined"]) == ("b", False)
+    return answer
+
+
+@case("start_job", "of another one only its claim is left")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    host.faults.task_never_starts()
+    host.files.remove_tree(stage.job(host, claimed=LONG_AGO))
+    answer = stage.start(host, "b")
+    assert (answer["job_id"], answer["joined"]) == ("b", False)
+    return answer
+
+
 @case("start_job", "no space", "no_space")
 def _(stage: Stage) -> dict[str, Any]:
     host = stage.staged()
@@ -166,6 +205,42 @@ def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
     stage.job(host, claimed=LONG_AGO)
     return stage.poll(host)
+
+
+@case("poll_job", "its first state was cut off", "interrupted")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    # What a power cut leaves of a file that was just written.
+    stage.job(host, "\0" * 40, claimed=LONG_AGO)
+    return stage.ask(
+        host, "poll_job", windows=hasty(host), staging_name=STAGING_NAME, job_id="a", after=0, start_seconds=60
+    )
+
+
+@case("poll_job", "its first state was cut off, and what it started runs", "running")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    folder = stage.job(host, "", claimed=LONG_AGO)
+    host.machine.processes.start("setup.exe", f'"{folder}\\temp\\setup.exe" /q', host.session().process.token)
+    return stage.ask(
+        host, "poll_job", windows=hasty(host), staging_name=STAGING_NAME, job_id="a", after=0, start_seconds=60
+    )
+
+
+@case("poll_job", "its first state is written just now, late", "running")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    folder = stage.job(host, "", claimed=LONG_AGO)
+    whole = state("started", **host.session().get_own_process()).encode()
+
+    class Written(SimulatedWindows):
+        def wait_seconds(self, seconds: float) -> None:
+            host.files.replace(f"{folder}\\state\\00001.txt", whole)
+
+    windows = Written(host.machine, host.session().process)
+    return stage.ask(
+        host, "poll_job", windows=windows, staging_name=STAGING_NAME, job_id="a", after=0, start_seconds=60
+    )
 
 
 @case("poll_job", "running by its own process", "running")
@@ -376,6 +451,33 @@ def _(stage: Stage) -> dict[str, Any]:
     assert answer["removed"] == ""
     assert answer["remaining"] == f"{host.staging_path}\n{path}"
     assert "brukes av en annen prosess" in answer["detail"]
+    return answer
+
+
+@case("cleanup", "somebody begins a job while a file is held")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.staged()
+    path = f"{host.staging_path}\\files\\{SHA[:16]}\\parts\\{0:012d}-4.seg"
+    host.session().lock_file(path)
+    own = host.session().get_own_process()
+
+    class Begun(SimulatedWindows):
+        def wait_seconds(self, seconds: float) -> None:
+            if not host.files.is_folder(f"{host.staging_path}\\jobs"):
+                stage.job(host, state("started", **own))
+
+    answer = stage.ask(host, "cleanup", windows=Begun(host.machine, host.session().process), **CLEANUP)
+    assert stage.poll(host)["status"] == "running"
+    assert f"{host.staging_path}\\jobs\\00001.claim" in answer["remaining"].split("\n")
+    return answer
+
+
+@case("cleanup", "a job's first state was cut off")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, "", claimed=LONG_AGO)
+    answer = stage.ask(host, "cleanup", windows=hasty(host), **CLEANUP)
+    assert answer["removed"] == host.staging_path
     return answer
 
 

@@ -29,6 +29,8 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
     identity = windows.get_session_identity()
     directory = windows.get_windows_directory()
     staging = staging_path(windows, parameters["staging_name"])
+    # First of all that a job may change: one that ends meanwhile is told as at work.
+    staged = _facts_of_staging(windows, parameters, staging)
     policy = windows.get_registry_value(parameters["policy_key"], parameters["policy_value"]) or ""
     if windows.get_registry_value(parameters["policy_key"], parameters["policy_switch"]) == "0":
         policy = "Restricted"
@@ -74,7 +76,7 @@ def facts(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[ob
     for name in parameters["services"]:
         if (status := windows.get_service_status(name)) is not None:
             answer[f"service_{name}"] = status
-    return {**answer, **_facts_of_dll(windows, parameters, answer), **_facts_of_staging(windows, parameters, staging)}
+    return {**answer, **_facts_of_dll(windows, parameters, answer), **staged}
 
 
 def _facts_of_dll(windows: SimulatedWindows, parameters: Parameters, answer: Answer) -> Answer:

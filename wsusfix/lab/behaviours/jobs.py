@@ -57,7 +57,9 @@ def start_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterato
         newest = newest_job(windows, staging)
         job = job_standing(windows, staging, newest, parameters["start_seconds"])
         if _joins(windows, staging, newest, job.status):
-            windows.remove_tree(folder)
+            # The same question, asked before and given up, may just have been answered: then it is this job that runs.
+            if newest != job_id:
+                windows.remove_tree(folder)
             return {**answer, "job_id": newest, "job_kind": job.kind, "joined": True}
         if not windows.test_folder(folder):
             windows.new_plain_folder(f"{folder}\\state")
@@ -84,8 +86,18 @@ def start_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterato
 def _joins(windows: SimulatedWindows, staging: str, newest: str, status: JobStatus) -> bool:
     """Whether the newest job runs or is about to; one that never started is kept from starting late."""
     if status is JobStatus.NEVER_STARTED:
-        return not add_state(windows, job_folder(staging, newest), JobPhase.ABANDONED)
+        folder = job_folder(staging, newest)
+        # It may have been removed but for its claim.
+        windows.new_plain_folder(f"{folder}\\state")
+        return not add_state(windows, folder, JobPhase.ABANDONED)
     return status in (JobStatus.CLAIMED, JobStatus.RUNNING)
+
+
+def _running(windows: SimulatedWindows, staging: str, start_seconds: int) -> str:
+    """The newest job, if it is at work or about to be."""
+    newest = newest_job(windows, staging)
+    job = job_standing(windows, staging, newest, start_seconds)
+    return newest if _joins(windows, staging, newest, job.status) else ""
 
 
 def poll_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
@@ -151,11 +163,8 @@ def cleanup(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[
     refusal = staging_refusal(windows, staging)
     if refusal not in ("", ABSENT):
         return refused_answer(answer, refusal, staging)
-    if not refusal:
-        newest = newest_job(windows, staging)
-        job = job_standing(windows, staging, newest, parameters["start_seconds"])
-        if _joins(windows, staging, newest, job.status):
-            return refused_answer(answer, Refusal.JOB_RUNNING, newest)
+    if not refusal and (running := _running(windows, staging, parameters["start_seconds"])):
+        return refused_answer(answer, Refusal.JOB_RUNNING, running)
     try:
         complete_removal(windows, parameters)
     except WindowsError_ as error:
@@ -167,6 +176,9 @@ def cleanup(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[
                 break
             if attempt:
                 windows.wait_seconds(1)
+                # Somebody may have begun a job since.
+                if _running(windows, staging, parameters["start_seconds"]):
+                    break
             try:
                 windows.remove_tree(staging)
             except WindowsError_ as error:

@@ -241,8 +241,15 @@ def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_sec
     folder = job_folder(staging, job_id)
     states = whole_states(windows, folder)
     if not states:
-        age = age_seconds(claim["time"], windows.get_clock())
-        return Standing(kind, JobStatus.NEVER_STARTED if age > start_seconds else JobStatus.CLAIMED)
+        if age_seconds(claim["time"], windows.get_clock()) <= start_seconds:
+            return Standing(kind, JobStatus.CLAIMED)
+        if not numbers_of(windows, f"{folder}\\state", ".txt"):
+            return Standing(kind, JobStatus.NEVER_STARTED)
+        # Its first state is not whole: the power failed when it was written, or it is written just now.
+        windows.wait_seconds(1)
+        if whole_states(windows, folder):
+            return job_standing(windows, staging, job_id, start_seconds)
+        return Standing(kind, JobStatus.RUNNING if windows.test_folder_process(staging) else JobStatus.INTERRUPTED)
     number, text = states[-1]
     values = from_lines(text) or {}
     phase = values.get("phase", "")
