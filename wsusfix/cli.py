@@ -580,6 +580,9 @@ def _judge_plan(plan: Plan) -> ExitCode:
     if plan.nothing and plan.diagnosis.worked_around is True:
         # As `remediate` and `verify` have it, though the fault is still in the product.
         return ExitCode.WELL
+    if plan.steps:
+        # Whatever the product is: what an upgrade has stopped, say, does not run yet.
+        return ExitCode.EXPOSED
     return ExitCode.BLOCKED if plan.blocked else _judge(plan.diagnosis.verdict)
 
 

@@ -181,7 +181,8 @@ class JobEvidence(Presentable):
     """What an auditor keeps of a job: who asked and how they got in, what ran, by whose signature, how it ended.
 
     ``kind`` is the name of the job's script.  What a kind of job has no use for is empty: no exit code without an
-    installer.
+    installer.  Of a job that another run has started, who asked, their plan and their package's hash are empty: the
+    server's event log has them.
     """
 
     job_id: str
@@ -207,6 +208,12 @@ class JobEvidence(Presentable):
     #: Whether the line in WSUS's own log was written; ``None`` of a job that writes none there.
     wsus_logged: bool | None = None
 
+    @property
+    def _asked_by(self) -> str:
+        if not self.account:
+            return "another run; the server's event log says who"
+        return f"{self.account} ({self.account_sid}, {self.authentication})"
+
     def _summary(self) -> str:
         code = "" if self.exit_code is None else f", exit code {self.exit_code}"
         return f"job {self.job_id} ({self.kind}){code}"
@@ -217,7 +224,7 @@ class JobEvidence(Presentable):
                 f"job {self.job_id} ({self.kind})",
                 rows(
                     [
-                        ("asked by", f"{self.account} ({self.account_sid}, {self.authentication})"),
+                        ("asked by", self._asked_by),
                         ("plan", self.plan_digest),
                         ("package SHA-256", self.package_sha256),
                         ("command line", self.command_line),

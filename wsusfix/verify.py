@@ -19,14 +19,16 @@ from wsusfix.facts import Approvals, HostFacts
 from wsusfix.logs.machine import MachineLogs
 from wsusfix.present import printable
 from wsusfix.results import Canary, CanaryState, Check, Verification
-from wsusfix.scripts.contracts import ResetState
+from wsusfix.scripts.contracts import INSTALL_UPDATE, ResetState
 
-__all__ = ["ABSENT", "SERVICE_CHECK", "verify"]
+__all__ = ["ABSENT", "AT_WORK_CHECK", "SERVICE_CHECK", "verify"]
 
 #: What a check finds of a service that is not there.
 ABSENT: Final = "absent"
 #: How the names of checks of services begin.
 SERVICE_CHECK: Final = "service "
+#: The check that no job is at work any more.
+AT_WORK_CHECK: Final = "no job at work"
 #: HTTP says so that all is well.
 _ANSWERED: Final = "200"
 
@@ -86,13 +88,16 @@ def verify(
         checks.append(Check("what ran before a restart", False, found, "it runs again"))
     if after.job is not None and after.job.active:
         # What it has reached already says nothing of its end.
-        checks.append(Check("no job at work", False, str(after.job), "it has ended"))
+        # One that waits for its maintenance window has changed nothing.
+        waits = after.job.waits_for_window
+        checks.append(Check(AT_WORK_CHECK, False, str(after.job), "it has ended", decides=not waits))
     if before is not None and _serves(before) and not _serves(after):
         checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (
         before is not None and _faulty(diagnose(before).verdict)
     ):
-        checks += [_service(name, after, before, needed=around) for name in advisory.SERVICES]
+        needed = around or _ran_is_unknown(after, before)
+        checks += [_service(name, after, before, needed=needed) for name in advisory.SERVICES]
     if logs is not None and since is not None:
         checks.append(_logs(logs, since))
     if canary is not None:
@@ -206,10 +211,20 @@ def _moment(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _ran_is_unknown(after: HostFacts, before: HostFacts | None) -> bool:
+    """Whether nobody has seen what ran before an installer was at work, which may have stopped it."""
+    job = after.job if before is None else before.job
+    if job is None or job.kind != INSTALL_UPDATE.name:
+        return False
+    # Seen while it runs, or left by a run that did not see its end.
+    return before is None or (job.active and not job.waits_for_window)
+
+
 def _service(name: str, after: HostFacts, before: HostFacts | None, *, needed: bool) -> Check:
     """Check one service; one that ran before and does not now decides: others were down for their own reasons.
 
-    A workaround is proved on a server that serves: there every service is *needed*.
+    A workaround is proved on a server that serves: there every service is *needed*, and so it is where nobody knows
+    what ran.
     """
     state = after.wsus.services.get(name, ABSENT)
     ran = before is not None and before.wsus.services.get(name) == "running"

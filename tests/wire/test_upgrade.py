@@ -486,7 +486,7 @@ def test_a_job_that_is_waited_for_and_fails_is_told_though_nothing_had_seemed_le
         host.faults.kill_job(phase="starting_services")
         outcome = server.apply(server.plan(chosen, logs=False), on_event=_let_go(host))
     assert not outcome.ok
-    assert "is not mended: plan again" in outcome.message
+    assert "the server is not well now: plan again" in outcome.message
     assert "NOT OK: what an upgrade had stopped" in str(outcome)
     again = walk(host, chosen)
     assert again.ok, str(again)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from wsusfix import scripts
 from wsusfix.advisory import Product
 from wsusfix.apply.backup import BackUpWork
 from wsusfix.apply.install import InstallWork
@@ -172,9 +171,9 @@ class _Road:
             )
         told = _Told(after=before)
         self._compare_clocks(before)
-        if first is None and before.staging.leftovers:
-            # Setup's logs come back before anything is cleaned up, whoever has run it.
-            told.logs_kept = self._kept(before, told)
+        if before.staging.leftovers:
+            # Setup's logs come back before anything is cleaned up, whoever has run it; a joined job's, at its end.
+            told.logs_kept = self._kept(before, told, joined=before.job if first is not None else None)
         if first is None and self._site.seconds_to_window(before) > 0:
             # Nothing is left to be sent when the window opens.
             for package in _packages(self._plan):
@@ -264,16 +263,21 @@ class _Road:
 
     def _without_steps(self, before: HostFacts) -> Outcome:
         """A blocked plan, or one with nothing to do: change nothing; clear away what an earlier run left behind."""
-        plan, site = self._plan, self._site
+        plan, site, first = self._plan, self._site, before
         at_work = before.job if before.job is not None and before.job.active else None
-        waited = at_work is not None and not plan.blocked
-        if at_work is not None and waited:
+        told = _Told(after=before, verification=verify(before))
+        if at_work is not None and not plan.blocked and not at_work.waits_for_window:
             # Of an earlier run, or of another controller: what it has reached already says nothing of its end.
             site.tell(Note(site.host, "job", f"waiting for the job that runs already ({at_work})"))
             self._follow(at_work.job_id, before)
-            before, _ = site.settled(before, restarts=True)
-        told = _Told(after=before, verification=verify(before))
-        if at_work is not None and not waited:
+            at_work = None
+            before, told.verification = site.settled(first, restarts=True)
+            told.after = before
+            told.changed = (before.wsus.version_raw, before.wsus.dll_version) != (
+                first.wsus.version_raw,
+                first.wsus.dll_version,
+            )
+        if at_work is not None:
             site.notes.append(f"a job of wsusfix is at work: {at_work}")
         else:
             told.logs_kept = not before.staging.leftovers or self._kept(before, told)
@@ -284,8 +288,8 @@ class _Road:
             elif before.staging.leftovers and told.logs_kept and not plan.blocked:
                 site.clean()
         told.message = f"nothing to do: {plan.nothing}"
-        if waited and told.verification is not None and not told.verification.ok:
-            told.message = "the job that was at work has ended, and the server is not mended: plan again"
+        if plan.nothing and told.verification is not None and not told.verification.ok:
+            told.message = "nothing was left to do when it was planned, and the server is not well now: plan again"
         if plan.blocked:
             told.message = "blocked: nothing was changed"
         if before.removed:
@@ -294,12 +298,13 @@ class _Road:
             record = before.upgrade
             if record is not None and record.backup and site.backup is None:
                 site.backup = DatabaseBackup(path=record.backup, size=None)
-        return self._outcome(before, told)
+        return self._outcome(first, told)
 
-    def _kept(self, before: HostFacts, told: _Told) -> bool:
+    def _kept(self, before: HostFacts, told: _Told, joined: JobFacts | None = None) -> bool:
         """Bring back what earlier runs' jobs left; whether everything may be cleared away then."""
+        left = [job_id for job_id in _left_by(before) if joined is None or job_id != joined.job_id]
         # Each of them, whatever becomes of the others.
-        whole = [self._brought_back(job_id, before, told) for job_id in _left_by(before)]
+        whole = [self._brought_back(job_id, before, told) for job_id in left]
         return all(whole)
 
     def _brought_back(self, job_id: str, before: HostFacts, told: _Told) -> bool:
@@ -370,7 +375,7 @@ class _Road:
         """Another controller of the same job was quicker to see its end: what the server is like now decides."""
         self._site.tell(PhaseBegun(self._site.host, "verify"))
         before = told.after
-        told.after, told.verification = self._site.settled(before)
+        told.after, told.verification = self._site.settled(before, restarts=work.settles_first)
         told.changed = (
             told.changed
             or (told.verification.ok and not verify(before).ok)
@@ -400,7 +405,7 @@ class _Road:
         site = self._site
         parameters = work.parameters(before)
         site.tell(PhaseBegun(site.host, "job", f"{work.kind.replace('_', ' ')} as SYSTEM"))
-        started = jobs.start(site.session, scripts.compose(work.kind), parameters, site.timeouts)
+        started = site.start(work.kind, parameters)
         if started.kind != work.kind:
             raise at_work(site.host, f"{started.job_id} ({started.kind})")
         if started.joined:

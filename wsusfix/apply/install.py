@@ -38,6 +38,10 @@ class InstallWork(Work[InstallUpdate]):
         version = facts.wsus.dll_version
         return f"the DLL is {version} already" if version is not None and version >= advisory.FIXED_DLL else ""
 
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """Whether the update is in; a step of its own restarts the server."""
+        return verification.ok or verification.restart_pending
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Upload the package, and say what is to be run and what proves success."""
         step = self.step

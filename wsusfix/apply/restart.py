@@ -222,6 +222,10 @@ class StartServicesWork(Work[StartServices]):
 
     _after: HostFacts | None = None
 
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """Whether nobody has to start anything any more, whatever else is to be mended."""
+        return not facts.standing_still and not facts.restarted_unseen
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Take what was written down before anything was stopped."""
         record = self.step.record

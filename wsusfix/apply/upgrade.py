@@ -102,6 +102,10 @@ class UpgradeWork(Work[UpgradeServicePack]):
         """Nothing is to be done where the service pack is in already."""
         return f"WSUS {self.step.target} is installed already" if self._upgraded(facts) else ""
 
+    def holds(self, facts: HostFacts, verification: Verification) -> bool:
+        """Whether the service pack is in, and what was stopped for it runs again."""
+        return self._upgraded(facts) and not facts.standing_still
+
     def parameters(self, before: HostFacts) -> Mapping[str, Any]:
         """Upload setup, and say what may be stopped, and what proves success."""
         step, backup = self.step, self.site.backup

@@ -31,7 +31,7 @@ from wsusfix.plan import Blocked, Plan, Step
 from wsusfix.plan.common import LET_IT_END
 from wsusfix.present import bytes_text, printable
 from wsusfix.remote import job as jobs
-from wsusfix.remote.job import Cleanup, Job, Left
+from wsusfix.remote.job import Cleanup, Job, Left, Started
 from wsusfix.remote.upload import upload
 from wsusfix.results import Check, DatabaseBackup, JobEvidence, StepStatus, Verification
 from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus
@@ -112,6 +112,8 @@ class Site:
     #: The backup that was made on this road, and whether setup has asked for a restart.
     backup: DatabaseBackup | None = None
     restart_asked: bool = False
+    #: The jobs that were started from here: of any other one nobody here knows who asked for it, and for what.
+    own: set[str] = field(default_factory=set)
     #: What is kept of jobs beside the steps.
     beside: list[JobEvidence] = field(default_factory=list)
 
@@ -183,6 +185,13 @@ class Site:
         patience = (self.timeouts.job if seconds is None else seconds) + self.seconds_to_window(before)
         return jobs.follow(self.session, job_id, self.timeouts, self.tell, patience=patience)
 
+    def start(self, kind: str, parameters: Mapping[str, Any]) -> Started:
+        """Start a job, unless one is at work already, which is joined then whatever its kind."""
+        started = jobs.start(self.session, scripts.compose(kind), parameters, self.timeouts)
+        if not started.joined:
+            self.own.add(started.job_id)
+        return started
+
     def run_job(self, kind: str, parameters: Mapping[str, Any], before: HostFacts) -> Job:
         """Run a small job beside the steps of the plan, and wait for its end.
 
@@ -190,7 +199,7 @@ class Site:
             RefusedByServerError: somebody else's job of another kind is at work.
             JobError: somebody else has cleared it away before its end was seen.
         """
-        started = jobs.start(self.session, scripts.compose(kind), parameters, self.timeouts)
+        started = self.start(kind, parameters)
         if started.kind != kind:
             raise at_work(self.host, f"{started.job_id} ({started.kind})")
         job = self.follow(started.job_id, before)
@@ -229,19 +238,20 @@ class Site:
             self.notes.append("left on the server: " + ", ".join(cleaned.remaining))
 
     def evidence(self, job: Job, before: HostFacts, left: Left | None, package_sha256: str = "") -> JobEvidence:
-        """Return what is kept of a job of any kind."""
+        """Return what is kept of a job of any kind; who asked for it, and for what, only of one started from here."""
         session = before.session
+        own = job.job_id in self.own
         logged = job.value("wsus_logged").lower()
         if logged == "false":
             self.notes.append(f"the line of job {job.job_id} could not be written into WSUS's own log")
         return JobEvidence(
             job_id=job.job_id,
             kind=job.kind,
-            account=session.account,
-            account_sid=session.sid,
-            authentication=session.authentication,
-            plan_digest=self.plan.digest,
-            package_sha256=package_sha256,
+            account=session.account if own else "",
+            account_sid=session.sid if own else "",
+            authentication=session.authentication if own else "",
+            plan_digest=self.plan.digest if own else "",
+            package_sha256=package_sha256 if own else "",
             command_line=job.value("command_line"),
             signature=job.value("signature"),
             signer=job.value("signer"),
@@ -287,7 +297,8 @@ class Site:
                     raise
             else:
                 verification = verify(after, before)
-                unsettled = waits is not None and waits(verification)
+                at_work = after.job is not None and after.job.active and not after.job.waits_for_window
+                unsettled = at_work or (waits is not None and waits(verification))
                 if deadline is None:
                     patience = self.timeouts.lost if unsettled and restarts else min(self.timeouts.lost, seconds)
                     deadline = time.monotonic() + patience

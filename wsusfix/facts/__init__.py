@@ -25,6 +25,7 @@ from wsusfix.scripts.contracts import (
     RESTART,
     STAGING_NAME,
     UPGRADE,
+    JobPhase,
     JobStatus,
     ResetState,
     Scalar,
@@ -271,6 +272,11 @@ class JobFacts(Presentable):
     def active(self) -> bool:
         """Whether it runs, or is about to: then it is joined, and no second one is started."""
         return self.status in (JobStatus.RUNNING, JobStatus.CLAIMED)
+
+    @property
+    def waits_for_window(self) -> bool:
+        """Whether it waits until its maintenance window opens, and has changed nothing yet."""
+        return self.active and self.phase == JobPhase.WAITING_FOR_WINDOW.value
 
     def _summary(self) -> str:
         return str(self)

@@ -375,7 +375,7 @@ def _reset(diagnosis: Diagnosis, package: Package | None, options: Options) -> t
     facts = diagnosis.facts
     warnings = tuple(reset.warnings(diagnosis, package, options))
     if diagnosis.worked_around is True and reset.as_before(facts) and reset.treated(facts, options):
-        return Way(warnings=warnings), diagnosis.workaround
+        return Way(warnings=(*warnings, *leftover_warnings(facts))), diagnosis.workaround
     blocked = tuple(reset.obstacles(facts, options))
     step = reset.reset(diagnosis, options)
     if blocked or step is None:

@@ -46,6 +46,10 @@ _SLOWING: Final = 1.5
 _LONGEST_PAUSE: Final = 5.0
 #: State files are numbered so: 00001.
 _DIGITS: Final = 5
+#: More looks bring no more states than that many digits can number.
+_MORE_LOOKS: Final = 100
+#: What a job that has ended wrote last.
+_LAST: Final = (JobPhase.FINISHED, JobPhase.ABANDONED)
 #: How much of the end of the installer's log is brought back, in bytes.
 _TAIL: Final = 8192
 #: The same of each log, and of all of them together.
@@ -212,6 +216,18 @@ def look(
     session: Session, job_id: str, timeouts: Timeouts, known: Job | None = None, within: float | None = None
 ) -> Job:
     """Return how a job stands now; *known* spares the states that are known already."""
+    job = _look_once(session, job_id, timeouts, known, within)
+    told = len(known.steps) if known is not None else 0
+    for _ in range(_MORE_LOOKS):
+        if job.status is not JobStatus.FINISHED or len(job.steps) == told or job.steps[-1].phase in _LAST:
+            break
+        # One answer does not hold all the states of a job that has stood still for a night: its end is asked for.
+        told = len(job.steps)
+        job = _look_once(session, job_id, timeouts, job, within)
+    return job
+
+
+def _look_once(session: Session, job_id: str, timeouts: Timeouts, known: Job | None, within: float | None) -> Job:
     steps = known.steps if known is not None else ()
     last = steps[-1].number if steps else 0
     answer = session.run(
@@ -288,6 +304,13 @@ def follow(
 
 
 def _too_long(host: str, job: Job, patience: float) -> DeadlineError:
+    if job.last is not None and job.last.phase is JobPhase.WAITING_FOR_WINDOW:
+        return DeadlineError(
+            f"the job waits for its maintenance window, which opens at {printable(job.value('until'), 40)}",
+            host=host,
+            phase="job",
+            hint="it needs no connection until then; run again once it is open to see its end",
+        )
     told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {patience:.0f} s"
     hint = "it goes on by itself; run again later to join it, or give timeouts.job more seconds"
     if job.last is not None and job.last.phase is JobPhase.RESTORING:

@@ -226,6 +226,10 @@ def cleaned(told: Told, server: wsusfix.WsusServer) -> None:
     diagnosis = server.diagnose(logs=False)
     told.diagnosis(diagnosis)
     if told.module.check_mode:
+        job = diagnosis.facts.job
+        if job is not None and job.active:
+            # A real run is refused.
+            told.fail(f"a job of wsusfix is still running: {job}; wait for it to end")
         told.values.update(changed=diagnosis.facts.staging.leftovers > 0, removed=[])
         return
     cleanup = server.cleanup()
