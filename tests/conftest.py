@@ -7,8 +7,13 @@ import signal
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["wsusfix.lab.plugin"]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("wsusfix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wsusfix")
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,15 @@ from typing import Final
 import pytest
 
 from tests.told import WALKED, told
+from wsusfix.lab import wsman
 
 _WIDEST: Final = 76
+
+
+@pytest.fixture
+def whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what a quick script says go out with its end however busy the machine is, where requests are counted."""
+    monkeypatch.setattr(wsman, "_GRACE", 600 * wsman._GRACE)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ from wsusfix.lab import Lab
 from wsusfix.lab.accounts import Account, Accounts
 from wsusfix.lab.http import Endpoint
 from wsusfix.lab.psrp import Output, ScriptCall
-from wsusfix.lab.wsman import Caller, Quotas, Reply
+from wsusfix.lab.wsman import Caller, Reply
 from wsusfix.options import Connection, Credentials, Timeouts
 from wsusfix.remote import dial
 from wsusfix.remote.session import Session
@@ -76,12 +76,25 @@ class Asked:
 
 @contextlib.contextmanager
 def serving(
-    asked: Asked | None = None, *, quotas: Quotas | None = None, account: Account = ACCOUNT, **options: Any
+    asked: Asked | None = None, *, account: Account = ACCOUNT, orphans: bool = False, **options: Any
 ) -> Iterator[Endpoint]:
-    """Serve at an endpoint; when nothing went wrong meanwhile, no shell may be left on it at the end."""
-    with Endpoint(asked or Asked(), accounts=Accounts([account]), quotas=quotas, **options) as endpoint:
+    """Serve at an endpoint; when nothing went wrong meanwhile, no shell may be left on it at the end.
+
+    Args:
+        asked: answers the scripts.
+        account: may log on.
+        orphans: shells may be left, for a farewell cannot be said in this test.
+        options: of the endpoint.
+    """
+    with Endpoint(asked or Asked(), accounts=Accounts([account]), **options) as endpoint:
         yield endpoint
-        wait_until(lambda: not endpoint.shells)
+
+        def none_left() -> bool:
+            if orphans:
+                endpoint.faults.lose_shells()
+            return not endpoint.shells
+
+        wait_until(none_left)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -205,6 +218,29 @@ def _handle(endpoint: Endpoint, handle: Callable[[bytes, Caller], Reply]) -> Non
 def straight(endpoint: Endpoint) -> None:
     """Take back :func:`bent` and :func:`instead`."""
     vars(endpoint._service).pop("handle", None)
+
+
+def when(endpoint: Endpoint, happen: Callable[[], object], *, action: str) -> None:
+    """Let *happen* whatever it is, once, when a request of one action has come and before it is carried out."""
+    handle = endpoint._service.handle
+
+    def looking(envelope: bytes, caller: Caller) -> Reply:
+        if action.encode() in envelope:
+            straight(endpoint)
+            happen()
+        return handle(envelope, caller)
+
+    _handle(endpoint, looking)
+
+
+def idle_away(endpoint: Endpoint) -> None:
+    """Let every connection end on the server's side, as one that was idle for too long."""
+    with endpoint._lock:
+        connections = dict(endpoint._connections)
+    for connection, thread in connections.items():
+        connection.socket.shutdown(socket.SHUT_RD)
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def answer_to(envelope: bytes, body: str, *, relates_to: str | None = None) -> bytes:

@@ -154,6 +154,7 @@ def reauthenticate(wsman: WSMan) -> None:
 # --- the road ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("whole_answers")
 @pytest.mark.parametrize("auth", ["negotiate", "ntlm"])
 def test_opening_a_pool_running_one_script_and_closing_takes_eight_requests(
     endpoint: Endpoint, connect: Connect, auth: str
@@ -163,6 +164,7 @@ def test_opening_a_pool_running_one_script_and_closing_takes_eight_requests(
     assert endpoint.request_count == 8
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_output_that_comes_just_before_the_end_is_received_together_with_the_end(
     endpoint: Endpoint, scripts: Scripts, connect: Connect
 ) -> None:
@@ -683,6 +685,7 @@ def test_an_address_that_others_could_reach_is_refused(address: str) -> None:
         Endpoint(Scripts(), address=address, accounts=Accounts.of("admin", PASSWORD))
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_many_servers_listen_on_the_same_port_of_different_addresses(
     serve: Callable[..., Endpoint], connect: Connect
 ) -> None:
@@ -1127,6 +1130,7 @@ def until_up(endpoint: Endpoint, seconds: float = 10.0) -> None:
 # --- the machine room --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_latency_is_added_to_every_post(endpoint: Endpoint, connect: Connect) -> None:
     endpoint.latency = 0.05
     begin = time.monotonic()
@@ -1136,6 +1140,7 @@ def test_latency_is_added_to_every_post(endpoint: Endpoint, connect: Connect) ->
     assert 0.4 <= time.monotonic() - begin < 5
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_latency_of_one_client_does_not_hold_up_the_others(endpoint: Endpoint, connect: Connect) -> None:
     endpoint.latency = 0.2
     begin = time.monotonic()

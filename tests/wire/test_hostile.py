@@ -51,7 +51,7 @@ from wsusfix.errors import AnswerError, DeadlineError, ProtocolError, ScriptErro
 from wsusfix.lab import packages
 from wsusfix.lab.http import Endpoint, _Connection, _Request, _Response
 from wsusfix.lab.psrp import Output, ScriptCall, TerminatingError
-from wsusfix.lab.wsman import Quotas, Reply
+from wsusfix.lab.wsman import Reply
 from wsusfix.options import Timeouts
 from wsusfix.remote import session as module
 from wsusfix.remote import transport as wire
@@ -317,7 +317,7 @@ def test_an_envelope_that_is_none_is_told_and_the_session_goes_on_afterwards(nam
 @pytest.mark.parametrize("action", ["transfer/Create", "shell/Command", "shell/Signal", "transfer/Delete"])
 @pytest.mark.parametrize("name", ["nothing", "billion laughs", "deep", "answer to another", "no body"])
 def test_no_other_kind_of_request_is_more_trusting(action: str, name: str) -> None:
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint:
+    with serving(orphans=True) as endpoint:
         instead(endpoint, ENVELOPES[name], action=action)
         began = time.monotonic()
         try:
@@ -362,7 +362,7 @@ def plain(envelope: bytes, kind: str, status: int = 200) -> _Response:
     ],
 )
 def test_an_answer_in_clear_text_is_not_taken_where_encryption_was_agreed(kind: str, status: int) -> None:
-    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
+    with serving(orphans=True) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(fault(5) if status == 500 else b"<s:Envelope/>", kind, status))
         with pytest.raises(ProtocolError) as caught:
@@ -388,7 +388,7 @@ def test_an_answer_in_clear_text_is_not_taken_where_encryption_was_agreed(kind: 
 )
 def test_a_seal_that_is_broken_or_none_is_told(parts: bytes) -> None:
     sealed = 'multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted";boundary="Encrypted Boundary"'
-    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
+    with serving(orphans=True) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(parts, sealed))
         began = time.monotonic()
@@ -421,7 +421,7 @@ def test_an_envelope_costs_no_more_memory_than_its_size_explains(name: str) -> N
 def test_a_boundary_is_no_pattern_to_be_searched_for(status: int) -> None:
     pattern = 'multipart/encrypted;protocol="application/HTTP-SPNEGO-session-encrypted";boundary="(x+x+)+y"'
     body = b"--(x+x+)+y\r\nLength=5\r\n--(x+x+)+y\r\n--" + b"x" * 40
-    with serving(quotas=Quotas(idle_shell=0.8)) as endpoint, session(endpoint) as asking:
+    with serving(orphans=True) as endpoint, session(endpoint) as asking:
         ask(asking)
         unsealed(endpoint, lambda _: plain(body, pattern, status))
         began = time.monotonic()
@@ -433,7 +433,7 @@ def test_a_boundary_is_no_pattern_to_be_searched_for(status: int) -> None:
 
 @pytest.mark.parametrize("size", [1_200_000, 17 << 20])
 def test_a_body_of_more_than_any_envelope_is_not_read_to_its_end(size: int) -> None:
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, session(endpoint) as asking:
+    with serving(orphans=True) as endpoint, session(endpoint) as asking:
         ask(asking)
         taken: list[int] = []
         write = endpoint._write
@@ -458,7 +458,7 @@ def test_a_body_of_more_than_any_envelope_is_not_read_to_its_end(size: int) -> N
 
 def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLOSING", 0.3)
-    with serving(quotas=Quotas(idle_shell=1.5)) as endpoint, session(endpoint, timeouts=Timeouts(connect=1)) as asking:
+    with serving(orphans=True) as endpoint, session(endpoint, timeouts=Timeouts(connect=1)) as asking:
         ask(asking)
         stopped = time.monotonic() + 5
 
@@ -600,7 +600,7 @@ def test_what_a_server_warns_of_while_the_session_opens_is_not_printed(capfd: py
     said = "<S N='InformationalRecord_Message'>owned</S><B N='InformationalRecord_SerializeInvocationInfo'>false</B>"
     warning = fragment(message(POOL_WARNING, f"<Obj RefId='0'><ToString>owned</ToString><MS>{said}</MS></Obj>"))
     opened = fragment(message(POOL_STATE, "<Obj RefId='0'><MS><I32 N='RunspaceState'>2</I32></MS></Obj>"), number=2)
-    with serving(quotas=Quotas(idle_shell=0.3)) as endpoint, warnings.catch_warnings(record=True) as warned:
+    with serving(orphans=True) as endpoint, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         instead(endpoint, saying(warning, opened), action="shell/Receive")
         asking = session(endpoint)

@@ -166,6 +166,7 @@ def test_a_server_begins_a_new_log_by_size(lab: Lab) -> None:
     assert f"{host.wsus.log_path}.old" in host.files
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_a_log_of_twenty_megabytes_without_a_symptom_costs_less_than_ten_kilobytes(lab: Lab) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
     data = host.files.read(host.wsus.log_path) or b""
@@ -181,6 +182,7 @@ def test_a_log_of_twenty_megabytes_without_a_symptom_costs_less_than_ten_kilobyt
     assert host.bytes_received - asked < 30_000
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_what_travels_of_a_log_full_of_failed_calls_is_bounded_and_first_and_last_are_known(lab: Lab) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
     client = lab.add_client("pc01", server=host)
@@ -315,6 +317,7 @@ def test_time_that_runs_out_leaves_it_unknown(lab: Lab) -> None:
     assert "in the time given" in found.unread[0]
 
 
+@pytest.mark.usefixtures("whole_answers")
 def test_whoever_leaves_the_logs_alone_sends_nothing_for_them(lab: Lab) -> None:
     host = lab.add_server("wsus01", wsus="3.0 SP1")
     lab.add_client("pc01", server=host)

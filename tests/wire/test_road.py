@@ -39,6 +39,7 @@ def test_every_state_of_wsus_gets_its_verdict(lab: Lab, wsus: str | None, verdic
     json.dumps(diagnosis.to_dict())
 
 
+@pytest.mark.usefixtures("whole_answers")
 @pytest.mark.parametrize(("logs", "requests"), [(False, 8), (True, 10)])
 def test_a_whole_diagnosis_takes_eight_requests_and_the_logs_two_more(lab: Lab, logs: bool, requests: int) -> None:
     host = lab.add_server("wsus01", os="Windows Server 2008", arch="x64", wsus="3.0 SP1")

@@ -45,7 +45,7 @@ from wsusfix import report
 from wsusfix.cli import main
 from wsusfix.errors import WsusFixError
 from wsusfix.lab import Lab
-from wsusfix.lab.wsman import Quotas, Reply
+from wsusfix.lab.wsman import Reply
 from wsusfix.report import HostResult, Run
 
 #: Different in UTF-8, UTF-16, base64, URLs, JSON, HTML, XML, reprs and PowerShell; no colon, for the lab's user file.
@@ -311,7 +311,7 @@ def test_no_error_shows_the_password_nor_does_what_it_came_from(
 def test_an_error_in_the_middle_shows_the_password_nowhere(everything: Everything) -> None:
     account = type(ACCOUNT)("secret", SECRET)
     asked = Asked()
-    with serving(asked, account=account, quotas=Quotas(idle_shell=0.3)) as endpoint:
+    with serving(asked, account=account, orphans=True) as endpoint:
         arguments = reach(endpoint, username=account.name, password=SECRET)
         with wsusfix.connect(**arguments) as server:
             server.facts()
