@@ -622,9 +622,9 @@ def polled(**changes: object) -> dict[str, object]:
 def test_the_time_a_hostile_answer_takes_is_bounded() -> None:
     # As long as the contract lets it be, and made of nothing but what is looked at line by line.
     states = "number=1\nphase=started\nend\n" * 9000
-    began = time.monotonic()
+    began = time.thread_time()
     job = jobs.look(session_of(polled(states=states)), "abc", TIMEOUTS)
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
     assert len(job.steps) <= 9000
 
 

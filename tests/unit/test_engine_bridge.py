@@ -69,7 +69,7 @@ for line in sys.stdin:
 class Conversation:
     """A bridge to the echo, and what it said."""
 
-    def __init__(self, folder: Path, patience: float = 20.0, program: tuple[str, ...] | None = None) -> None:
+    def __init__(self, folder: Path, program: tuple[str, ...] | None = None) -> None:
         self.said: queue.Queue[tuple[uuid.UUID | None, bytes]] = queue.Queue()
         self.over = threading.Event()
         self.bridge = Bridge(
@@ -78,7 +78,7 @@ class Conversation:
             log_file=folder / "words.log",
             on_data=lambda command, data: self.said.put((command, data)),
             on_end=self.over.set,
-            patience=patience,
+            patience=60.0,
         )
 
 
@@ -86,8 +86,8 @@ class Conversation:
 def converse(tmp_path: Path) -> Iterator[Callable[..., Conversation]]:
     opened: list[Conversation] = []
 
-    def start(patience: float = 20.0) -> Conversation:
-        opened.append(Conversation(tmp_path, patience))
+    def start() -> Conversation:
+        opened.append(Conversation(tmp_path))
         return opened[-1]
 
     yield start
@@ -108,10 +108,12 @@ def test_bytes_go_to_the_shell_or_to_a_command_and_come_back(converse: Callable[
 def test_what_is_not_acknowledged_in_time_is_an_error_and_the_conversation_goes_on(
     converse: Callable[..., Conversation],
 ) -> None:
-    talk = converse(patience=2.0)
+    talk = converse()
     talk.bridge.begin(COMMAND)
-    with pytest.raises(EngineError, match="did not acknowledge Close within 2 seconds"):
-        talk.bridge.end(COMMAND)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(talk.bridge, "_patience", 0.5)
+        with pytest.raises(EngineError, match=r"did not acknowledge Close within 0\.5 seconds"):
+            talk.bridge.end(COMMAND)
     talk.bridge.begin(COMMAND)
 
 
@@ -132,7 +134,7 @@ def test_a_closed_bridge_has_ended_its_process_and_its_thread(converse: Callable
     talk.bridge.close()
     assert talk.over.is_set()
     assert not Path(f"/proc/{talk.bridge.pid}").exists()
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(EngineError):
         talk.bridge.send(b"x")
 
@@ -152,7 +154,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     before = set(threading.enumerate())
     with Lab(engine="pwsh") as lab:
         yield lab.add_server("wsus01")
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_script_is_run_with_functions_that_ask_the_server(host: Host) -> None:

@@ -637,9 +637,9 @@ def version_block_of_endless_small_nodes(tmp_path: Path) -> bytearray:
     ids=["allocation table", "large allocation table", "directory", "places of the table", "directory's chain"],
 )
 def test_a_compound_file_that_runs_in_a_circle_is_read_to_an_end_soon(tmp_path: Path, content: bytearray) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     package = read(tmp_path, content)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
     assert package.kind in (PackageKind.MSI, PackageKind.UNKNOWN)
 
 
@@ -690,9 +690,9 @@ def test_a_file_that_became_shorter_is_noticed_by_the_reader_of_headers() -> Non
 @pytest.mark.parametrize("build", [resource_tree_that_leads_back, version_block_of_endless_small_nodes])
 def test_a_program_whose_resources_never_end_is_read_to_an_end_soon(tmp_path: Path, build: Any) -> None:
     content = build(tmp_path)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     package = read(tmp_path, content)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
     assert package.kind is PackageKind.EXE
 
 
@@ -832,13 +832,13 @@ def anything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_reading(path: Path, content: bytes) -> Package | None:
     """Reading whatever *content* gives a package that can be shown, or the error for an empty file."""
     path.write_bytes(content)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     try:
         package = Package.read(path)
     except PackageError:
         assert not content
         return None
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
     assert package.sha256 == hashlib.sha256(content).hexdigest()
     assert package.problem is not None or package.kind is not PackageKind.UNKNOWN
     assert str(package)

@@ -27,7 +27,7 @@ from pypsrp.wsman import WSMan
 
 from wsusfix.lab.accounts import Account, Accounts
 from wsusfix.lab.faults import Faults
-from wsusfix.lab.http import Endpoint
+from wsusfix.lab.http import Endpoint, _Connection, _Request, _Response
 from wsusfix.lab.psrp import Output, PipelineStopped, ScriptCall, TerminatingError
 from wsusfix.lab.wsman import Quotas
 
@@ -867,12 +867,32 @@ def test_an_envelope_above_the_quota_is_answered_413_and_one_within_is_not(
         reauthenticate(pool.connection)
 
 
+@contextlib.contextmanager
+def soon_idle(endpoint: Endpoint) -> Iterator[None]:
+    """Take the connection of every request that has come for idle a moment after its answer."""
+    answer = endpoint._answer
+
+    def answering(connection: _Connection, request: _Request) -> _Response:
+        connection.socket.settimeout(0.1)
+        return answer(connection, request)
+
+    vars(endpoint)["_answer"] = answering
+    yield
+    del vars(endpoint)["_answer"]
+
+
 def test_an_idle_connection_is_dropped_and_the_shell_survives_it(
     serve: Callable[..., Endpoint], connect: Connect
 ) -> None:
-    wsman = connect(serve(quotas=Quotas(idle_connection=0.15)))
+    endpoint = serve(quotas=Quotas(idle_connection=77))
+    wsman = connect(endpoint)
     with RunspacePool(wsman) as pool:
-        time.sleep(0.4)
+        ((connection, thread),) = endpoint._connections.items()
+        assert connection.socket.gettimeout() == 77
+        with soon_idle(endpoint):
+            pool.shell._get_shell()
+        thread.join(60)
+        assert not thread.is_alive()
         for _ in range(2):
             with pytest.raises(WinRMTransportError) as answer:
                 script(pool, "quick").invoke()
@@ -882,14 +902,31 @@ def test_an_idle_connection_is_dropped_and_the_shell_survives_it(
 
 
 def test_a_silent_receive_is_no_idle_connection(
-    serve: Callable[..., Endpoint], scripts: Scripts, connect: Connect
+    endpoint: Endpoint, scripts: Scripts, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(_: ScriptCall, output: Output) -> None:
-        time.sleep(0.5)
+        (shell,) = endpoint._service._shells.values()
+        (connection,) = endpoint._connections
+        assert received.wait(60)
+        wait_until(lambda: shell._under_way == 1)
+        usual = shell.idle_timeout, connection.socket.gettimeout()
+        shell.idle_timeout = 0.01
+        connection.socket.settimeout(0.01)
+        time.sleep(0.05)
+        assert len(endpoint.shells) == 1  # looked through for idle ones
+        shell.idle_timeout = usual[0]
+        connection.socket.settimeout(usual[1])
         output.write("at last")
 
+    received = threading.Event()
+
+    def hang() -> float:  # asked for every Receive
+        received.set()
+        return 0.0
+
     scripts.behaviours["slow"] = slow
-    with RunspacePool(connect(serve(quotas=Quotas(idle_connection=0.2, idle_shell=0.2)))) as pool:
+    with RunspacePool(connect(endpoint)) as pool:
+        monkeypatch.setattr(endpoint.faults, "hang", hang)
         assert script(pool, "slow").invoke() == ["at last"]
 
 
@@ -897,12 +934,14 @@ def test_an_idle_shell_expires_with_what_runs_in_it(
     serve: Callable[..., Endpoint], scripts: Scripts, connect: Connect
 ) -> None:
     scripts.behaviours["wait"] = wait_for_stop
-    endpoint = serve(quotas=Quotas(idle_shell=0.2))
+    endpoint = serve(quotas=Quotas(idle_shell=77))
     pool = RunspacePool(connect(endpoint))
     pool.open()
     ps = script(pool, "wait")
     ps.begin_invoke()
-    assert len(endpoint.shells) == 1
+    (shell,) = endpoint._service._shells.values()
+    assert shell.idle_timeout == 77
+    shell.idle_timeout = 0.2
     scripts.wait_stopped("wait")  # nobody asks: the server notices by itself
     with pytest.raises(WSManFaultError) as answer:
         ps.poll_invoke()
@@ -943,14 +982,15 @@ def test_a_connection_can_be_dropped_at_every_send(endpoint: Endpoint, connect: 
 
 
 def test_a_server_that_still_starts_answers_503_for_a_while(endpoint: Endpoint, connect: Connect) -> None:
-    endpoint.faults.unavailable(seconds=0.3)
+    endpoint.faults.unavailable(seconds=60)
     with pytest.raises(WinRMTransportError) as answer:
         RunspacePool(connect(endpoint)).open()
     assert answer.value.code == 503
-    time.sleep(0.35)
+    assert endpoint.faults.counts["unavailable"] >= 1
+    endpoint.faults.unavailable(seconds=0.1)
+    wait_until(lambda: not endpoint.faults.is_unavailable())
     with RunspacePool(connect(endpoint)) as pool:
         assert script(pool, "quick").invoke() == ["done"]
-    assert endpoint.faults.counts["unavailable"] >= 1
 
 
 def test_stale_encryption_is_answered_400_for_ever_until_the_client_logs_on_again(
@@ -1066,19 +1106,19 @@ def test_a_reboot_cuts_connections_refuses_new_ones_and_comes_back_on_the_same_p
     ps = script(pool, "wait")
     ps.begin_invoke()
     port = endpoint.port
-    begin = time.monotonic()
-    timer = threading.Timer(0.1, endpoint.reboot, kwargs={"seconds": 2.0})
+    timer = threading.Timer(0.1, endpoint.reboot, kwargs={"seconds": 3600})
     timer.start()
     with pytest.raises(requests.ConnectionError):
         ps.poll_invoke()
     timer.join()
-    assert time.monotonic() - begin < 2
     assert endpoint.shells == ()
     scripts.wait_stopped("wait")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((endpoint.address, port), timeout=5).close()
+    begin = time.monotonic()
+    endpoint.reboot(0.5)
     wait_until(lambda: _accepts(endpoint))
-    assert 2 < time.monotonic() - begin < 10
+    assert time.monotonic() - begin >= 0.5
     assert endpoint.port == port
     reauthenticate(pool.connection)
     with pytest.raises(WSManFaultError) as answer:
@@ -1137,12 +1177,12 @@ def test_latency_is_added_to_every_post(endpoint: Endpoint, connect: Connect) ->
     with RunspacePool(connect(endpoint)) as pool:
         script(pool, "quick").invoke()
     assert endpoint.request_count == 8
-    assert 0.4 <= time.monotonic() - begin < 5
+    assert time.monotonic() - begin >= 0.4
 
 
 @pytest.mark.usefixtures("whole_answers")
 def test_latency_of_one_client_does_not_hold_up_the_others(endpoint: Endpoint, connect: Connect) -> None:
-    endpoint.latency = 0.2
+    endpoint.latency = 0.3
     begin = time.monotonic()
 
     def one() -> None:
@@ -1155,7 +1195,8 @@ def test_latency_of_one_client_does_not_hold_up_the_others(endpoint: Endpoint, c
     for thread in threads:
         thread.join()
     assert endpoint.request_count == 32
-    assert time.monotonic() - begin < 5
+    # One after the other, they would take 9.6.
+    assert time.monotonic() - begin < 9
 
 
 def test_stopping_ends_a_receive_that_waits_and_may_be_repeated(
@@ -1208,5 +1249,5 @@ def test_twenty_endpoints_leave_no_thread_and_no_descriptor_behind(connect: Conn
     threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     open_and_close(20)
     gc.collect()
-    assert set(threading.enumerate()) == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    wait_until(lambda: set(threading.enumerate()) <= threads)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)

@@ -435,32 +435,35 @@ def test_a_boundary_is_no_pattern_to_be_searched_for(status: int) -> None:
 def test_a_body_of_more_than_any_envelope_is_not_read_to_its_end(size: int) -> None:
     with serving(orphans=True) as endpoint, session(endpoint) as asking:
         ask(asking)
-        taken: list[int] = []
+        begun: list[int] = []
+        took: list[float] = []
         write = endpoint._write
 
         def counting(connection: _Connection, response: _Response) -> None:
             began = time.monotonic()
+            begun.append(len(response.body))
             try:
                 write(connection, response)
             finally:
-                taken.append(len(response.body))
-                assert time.monotonic() - began < 20
+                took.append(time.monotonic() - began)
 
         vars(endpoint)["_write"] = counting
         instead(endpoint, told("x" * size), action="shell/Receive")
         with pytest.raises(ProtocolError, match="does not end") as caught:
             ask(asking)
         harmless(caught.value)
-        assert len([each for each in taken if each > size]) == 1
+        assert len([each for each in begun if each > size]) == 1
         straight(endpoint)
         assert ask(asking)["status"] == "none"
+        wait_until(lambda: len(took) == len(begun))
+        assert max(took) < 20
 
 
 def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CLOSING", 0.3)
     with serving(orphans=True) as endpoint, session(endpoint, timeouts=Timeouts(connect=1)) as asking:
         ask(asking)
-        stopped = time.monotonic() + 5
+        stopped = time.monotonic() + 20
 
         def deaf(connection: _Connection) -> _Request | None:
             connection.gone.wait(max(0.0, stopped - time.monotonic()))
@@ -471,7 +474,7 @@ def test_a_request_that_nobody_reads_does_not_hang_for_ever(monkeypatch: pytest.
         with pytest.raises((DeadlineError, errors.BrokenConnectionError)):
             # More than the buffers of both ends hold.
             send(asking, lambda: iter([bytes(80_000)] * 200), within=1)
-        assert time.monotonic() - began < 4.5
+        assert time.monotonic() - began < 15
         del vars(endpoint)["_read"]
 
 
@@ -881,15 +884,16 @@ def test_a_script_cannot_make_the_session_wait_for_its_own_output_for_ever() -> 
 
 def test_numbers_of_messages_are_not_reused_for_another_pipeline() -> None:
     """A late answer to a script that was given up is not taken for the next one's."""
-    answers = iter([polled(clock="late"), polled(clock="right")])
+    first = ""
 
     def slow_first(call: ScriptCall, _: Output) -> dict[str, Any]:
-        answer = next(answers)
-        if answer["clock"] == "late":
-            call.stopped.wait(2)
-        return answer
+        if call.shell_id != first:
+            return polled(clock="right")
+        call.stopped.wait(30)
+        return polled(clock="late")
 
     with serving(Asked(poll_job=slow_first)) as endpoint, session(endpoint) as asking:
+        first = endpoint.shells[0].id
         with pytest.raises(DeadlineError):
             ask(asking, within=0.5)
         assert ask(asking)["clock"] == "right"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -221,10 +222,11 @@ def test_a_restart_cuts_every_connection_and_the_server_comes_back_with_its_disk
         ask(pool, "stage", staging_name=STAGING_NAME, sha256="0" * 64, size="1", name="a.exe", reserve="0")
         before = parse("x", ask(pool, "facts", **probe_parameters(Timeouts())))
     with contextlib.suppress(requests.ConnectionError), pool_of(host) as pool:
-        host.reboot(0.2)
+        host.reboot(3600)
         with pytest.raises(requests.ConnectionError):
             invoke(pool, compose("facts").text, probe_parameters(Timeouts()))
-    time.sleep(0.25)
+    host.reboot(0.0)
+    wait_until(lambda: listens(host))
     with pool_of(host) as pool:
         after = parse("x", ask(pool, "facts", **probe_parameters(Timeouts())))
     assert after.boot_time > before.boot_time
@@ -249,7 +251,7 @@ def test_closing_a_lab_ends_its_threads_and_is_allowed_twice() -> None:
         ask(pool, "facts", **probe_parameters(Timeouts()))
     lab.close()
     lab.close()
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
     with pytest.raises(ValueError, match="closed"):
         lab.add_server("wsus02")
     with pytest.raises(ValueError, match="closed"):
@@ -276,7 +278,12 @@ def _client(reach: dict[str, Any]) -> Client:
     )
 
 
-def wait_until(happened: Any, seconds: float = 10.0) -> None:
+def listens(host: Host) -> bool:
+    with socket.socket() as line:
+        return line.connect_ex((host.connection["host"], host.connection["port"])) == 0
+
+
+def wait_until(happened: Any, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it does not happen"

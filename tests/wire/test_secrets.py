@@ -238,9 +238,11 @@ def test_a_whole_road_and_a_log_on_that_fails_show_the_password_nowhere(
     everything.assert_clean()
 
 
-def a_closed_port(_: contextlib.ExitStack) -> dict[str, Any]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return {"host": "127.0.0.1", "port": server.getsockname()[1]}
+def a_closed_port(stack: contextlib.ExitStack) -> dict[str, Any]:
+    # Bound, but deaf: nobody else gets the port meanwhile.
+    deaf = stack.enter_context(socket.socket())
+    deaf.bind(("127.0.0.1", 0))
+    return {"host": "127.0.0.1", "port": deaf.getsockname()[1]}
 
 
 def a_name_nobody_has(_: contextlib.ExitStack) -> dict[str, Any]:
