@@ -469,7 +469,7 @@ def test_an_error_in_the_middle_of_a_change_keeps_the_plan_and_what_it_was_made_
     first, second = two
     first.install_seconds, second.install_seconds = 3600, 0.0
     package = lab.package("WSUS-KB954960-x64.exe", size=60_000)
-    wait = "8" if lab.engine is None else "30"  # long enough for the other one
+    wait = "6" if lab.engine is None else "30"  # long enough for the other one
     command = ["remediate", address(second), *as_admin(first), "--package", str(package), "--yes", "--timeout", wait]
     assert main([*command, "--json", "--report", str(tmp_path)]) == 5
     told = told_in(tmp_path)

@@ -1214,7 +1214,7 @@ def test_a_lane_that_was_cut_is_not_tried_again() -> None:
         cutter = threading.Thread(target=cut)
         cutter.start()
         with pytest.raises(errors.BrokenConnectionError):
-            ask(lane, within=60)
+            ask(lane, within=20)
         cutter.join()
         lane.close()
     assert not told
