@@ -17,6 +17,7 @@ import pytest
 
 import wsusfix
 from wsusfix import advisory
+from wsusfix.apply import working
 from wsusfix.apply.upgrade import UpgradeWork
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.database import Connection
@@ -38,6 +39,15 @@ def host(lab: Lab) -> Host:
     made.install_seconds = 0.02
     made.machine.pace = 0.02
     return made
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give services that do not run a moment to come back, instead of a minute; everything else has its time."""
+    defaults = working.Site.settled.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "seconds", 0.5)
+    monkeypatch.setattr("wsusfix.apply.upgrade.SERVICES_BACK", 0.5)
 
 
 def options(lab: Lab, target: str = "3.0 SP1", **changed: Any) -> wsusfix.Options:
@@ -261,9 +271,10 @@ def test_a_service_that_nobody_consented_to_is_not_stopped(lab: Lab, host: Host)
     assert (host.stopped_services, host.installations) == ((), ())
 
 
+@pytest.mark.usefixtures("hasty")
 def test_an_upgrade_after_which_a_service_does_not_run_has_failed_and_says_which(lab: Lab, host: Host) -> None:
     chosen = options(lab, "3.0 SP2")
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+    with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
         host.faults.at_phase(lambda: host.faults.service_stuck("wsusservice"), phase="launching")
         outcome = server.apply(plan, consent=True)
@@ -317,13 +328,14 @@ def test_power_that_fails_in_any_phase_before_setup_has_ended_leaves_a_server_th
     steady: tuple[Host, wsusfix.Options],
 ) -> None:
     host, chosen = steady
-    # Setup is still at work when the power fails in the phase in which it is.
-    host.install_seconds = 0.5
     with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
         for phase in (*STAGES, *STANDSTILL[:4]):
+            # Setup is still at work when the power fails in the phase in which it is.
+            host.machine.installer_hangs = phase == "installing"
             host.faults.reboot_during(phase=phase)
             outcome = server.apply(plan, consent=True)
+            host.machine.installer_hangs = False
             if phase in STAGES:
                 # Windows itself does not start again what somebody had started by hand; nothing of ours had stopped it.
                 assert host.stopped_services == ("byhand", "never")
@@ -358,9 +370,10 @@ def test_a_job_that_is_killed_leaves_a_server_that_serves(steady: tuple[Host, ws
     check_cut(host, outcome, phase)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_what_cannot_be_started_again_after_a_cut_is_told(steady: tuple[Host, wsusfix.Options]) -> None:
     host, chosen = steady
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+    with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
 
         host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="checking_connections")
@@ -371,27 +384,27 @@ def test_what_cannot_be_started_again_after_a_cut_is_told(steady: tuple[Host, ws
     assert host.stopped_services == ("byhand", "never")
 
 
-def test_power_that_fails_while_setup_has_removed_wsus_is_told_with_the_backup(lab: Lab, host: Host) -> None:
-    chosen = options(lab, setup={"removes": True, "seconds": 0.6})
-    with connect(host) as server:
-        plan = server.plan(chosen, logs=False)
-
-        def cut() -> None:
-            deadline = time.monotonic() + 20
-            while host.wsus_version is not None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            host.reboot()
-
-        host.faults.at_phase(lambda: _in_background(cut), phase="stopping")
-        outcome = server.apply(plan, consent=True)
+def test_power_that_fails_while_setup_has_removed_wsus_is_told_with_the_backup(
+    lab: Lab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(lab, setup={"removes": True})
+    _when_removed(monkeypatch, host, host.reboot)
+    outcome = walk(host, chosen)
     (backup,) = host.backups
     assert "WSUS WAS REMOVED" in str(outcome).splitlines()[0]
     assert backup.path in str(outcome).splitlines()[0]
     assert (host.wsus_version, host.stopped_services) == (None, ())
 
 
-def _in_background(work: Any) -> None:
-    threading.Thread(target=work, name="power", daemon=True).start()
+def _when_removed(monkeypatch: pytest.MonkeyPatch, host: Host, happen: Callable[[], object]) -> None:
+    """Let it happen in the middle of a setup that has just removed WSUS."""
+    remove = host.wsus.remove
+
+    def removed() -> None:
+        remove()
+        happen()
+
+    monkeypatch.setattr(host.wsus, "remove", removed)
 
 
 @pytest.mark.parametrize("phase", ["asking_database", "backing_up", "verifying_backup"])
@@ -428,9 +441,7 @@ def test_what_a_cut_off_upgrade_had_stopped_is_started_by_the_next_run_of_anybod
 
         with pytest.raises(KeyboardInterrupt):
             server.apply(plan, consent=True, on_event=lose)
-    deadline = time.monotonic() + 10
-    while not host.jobs[-1].ended and time.monotonic() < deadline:
-        time.sleep(0.01)
+    _wait_for_the_end(host)
     assert "byhand" in host.stopped_services
     mended = walk(host, chosen)
     assert statuses(mended) == [("StartServices", "done")]
@@ -503,6 +514,7 @@ def _let_go(host: Host) -> Callable[[wsusfix.Event], None]:
     return hear
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("moment", ["verify", "surroundings"])
 def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_nobodys_way(
     lab: Lab, host: Host, moment: str
@@ -519,13 +531,12 @@ def test_an_upgrade_that_another_controller_begins_meanwhile_is_joined_and_in_no
             begun.set()
             with connect(host) as quicker:
                 _lose(quicker, only_upgrade(quicker.plan(chosen, logs=False)), "stopping")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while "was" not in host.stopped_services and time.monotonic() < deadline:
                 time.sleep(0.005)
             assert "was" in host.stopped_services
 
-    quick = wsusfix.Timeouts(lost=0.2 if lab.engine is None else 15)
-    with wsusfix.connect(**host.connection, timeouts=quick, on_event=begin) as server:
+    with connect(host, on_event=begin) as server:
         plan = server.plan(chosen, logs=False)
         planned.set()
         outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[1:]), consent=True, on_event=begin)
@@ -925,7 +936,7 @@ def test_what_another_controller_has_started_again_after_a_restart_runs(
     seen = threading.Event()
 
     def held() -> None:
-        seen.wait(10)
+        seen.wait(60)
 
     # The job that starts it is seen at work before it ends.
     host.faults.at_phase(lambda: host.faults.at_phase(held, phase="starting_services"), phase="restarting")
@@ -954,7 +965,7 @@ def test_a_clock_that_is_corrected_is_no_restart(lab: Lab, host: Host) -> None:
     def late() -> None:
         # The order is given, the clock is corrected, and the server takes its time.
         host.faults.clock_jumps(seconds=120)
-        waited.wait(10)
+        waited.wait(60)
         boot()
 
     host.machine.on_restart = late
@@ -978,7 +989,7 @@ def test_a_server_that_had_restarted_just_before_is_not_taken_for_one_that_has_a
     chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
     host.machine.boot_time = host.machine.now() - 5
     host.machine.on_restart = lambda: None
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(restart=1, lost=1)) as server:
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(restart=1)) as server:
         plan = server.plan(chosen, logs=False)
         outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True)
     assert statuses(outcome)[-1] == ("Restart", "failed")
@@ -1022,7 +1033,7 @@ def _lose(server: wsusfix.WsusServer, plan: wsusfix.Plan, text: str, also: Calla
 
 
 def _wait_for_the_end(host: Host) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (host.jobs and host.jobs[-1].ended) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert host.jobs[-1].ended
@@ -1030,7 +1041,7 @@ def _wait_for_the_end(host: Host) -> None:
 
 def _wait_until_cut(server: wsusfix.WsusServer) -> None:
     """Wait until the newest job is seen to have been cut off."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (found := server.job()) is not None and found.active and time.monotonic() < deadline:
         time.sleep(0.02)
     assert found is not None
@@ -1043,6 +1054,7 @@ def _kill_jobs(host: Host) -> None:
             host.machine.processes.end(process)
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("how", ["power", "killed"])
 @pytest.mark.parametrize("phase", ["checking_connections", "installed"])
 def test_what_an_upgrade_stopped_is_started_however_often_that_is_cut_off(
@@ -1059,7 +1071,7 @@ def test_what_an_upgrade_stopped_is_started_however_often_that_is_cut_off(
         host.faults.at_phase(cut, phase="starting_services")
         _kill_jobs(host)
 
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=3, stop=5)) as server:
+    with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
         host.faults.at_phase(first, phase=phase)
         outcome = server.apply(plan, consent=True)
@@ -1111,11 +1123,12 @@ def test_what_setup_left_behind_comes_back_and_counts_however_often_nobody_looks
     assert (host.stopped_services, nothing_left(host)) == ((), True)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_service_that_does_not_start_at_the_end_of_an_upgrade_is_started_by_the_next_run(
     steady: tuple[Host, wsusfix.Options],
 ) -> None:
     host, chosen = steady
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+    with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
         host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="checking_connections")
         outcome = server.apply(plan, consent=True)
@@ -1132,23 +1145,16 @@ def test_a_service_that_does_not_start_at_the_end_of_an_upgrade_is_started_by_th
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_setup_that_removes_wsus_while_nobody_looks_is_told_by_every_later_run(
-    steady: tuple[Host, wsusfix.Options], lab: Lab, killed: bool
+    steady: tuple[Host, wsusfix.Options], lab: Lab, killed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, _ = steady
-    chosen = options(lab, setup={"exit_code": 5201, "removes": True, "seconds": 0.6})
-
-    def kill() -> None:
-        deadline = time.monotonic() + 20
-        while host.wsus_version is not None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        _kill_jobs(host)
-
+    chosen = options(lab, setup={"exit_code": 5201, "removes": True})
     if killed:
-        host.faults.at_phase(lambda: _in_background(kill), phase="stopping")
+        _when_removed(monkeypatch, host, lambda: _kill_jobs(host))
     with connect(host) as server:
         _lose(server, server.plan(chosen, logs=False), "stopping")
         _wait_for_the_end(host)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (found := server.job()) is not None and found.active and time.monotonic() < deadline:
             time.sleep(0.05)
         assert host.wsus_version is None
@@ -1241,13 +1247,14 @@ def test_that_wsus_is_not_to_come_back_is_said_once_and_written_down(lab: Lab, h
     assert any(path.endswith("00001.settled") for path in host.files)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_what_was_stopped_is_started_before_it_is_taken_for_settled_that_wsus_is_gone(
     steady: tuple[Host, wsusfix.Options], lab: Lab
 ) -> None:
     host, _ = steady
     chosen = options(lab, setup={"exit_code": 5201, "removes": True})
     host.faults.at_phase(lambda: host.faults.service_stuck("byhand"), phase="checking_connections")
-    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(lost=1)) as server:
+    with connect(host) as server:
         server.apply(only_upgrade(server.plan(chosen, logs=False)), consent=True)
         host.faults.clear()
         meant = wsusfix.Options(removal_meant=True)
@@ -1342,7 +1349,7 @@ def test_what_ran_before_a_restart_is_started_by_the_next_run_where_the_controll
     with connect(host) as server:
         plan = server.plan(chosen, logs=False)
         _lose(server, dataclasses.replace(plan, steps=plan.steps[2:]), "restarting")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while host.machine.boot_time <= booted and time.monotonic() < deadline:
             time.sleep(0.01)
         _wait_for_the_end(host)
@@ -1371,7 +1378,7 @@ def test_a_restart_of_another_controller_is_joined_with_what_ran_before_it(
     joined = threading.Event()
     # The order is given when the second one has joined.
     host.faults.at_phase(
-        lambda: host.faults.at_phase(lambda: bool(joined.wait(20)), phase="started"), phase="starting_services"
+        lambda: host.faults.at_phase(lambda: bool(joined.wait(60)), phase="started"), phase="starting_services"
     )
     with connect(host) as server:
         plan = server.plan(chosen, logs=False)
