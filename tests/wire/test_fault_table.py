@@ -21,6 +21,7 @@ from tests.wire.fault_table import CELLS, EXIT_CODES, Walkers, document, row
 from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, Walked, walk
 from wsusfix import advisory
 from wsusfix.lab import Lab
+from wsusfix.lab.faults import Faults
 from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
 from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME
 
@@ -294,9 +295,10 @@ def test_a_job_that_ended_after_the_plan_named_it_is_reported_and_not_taken_for_
     road.faults.installer_hangs()
     road.when_told("installing", lambda: road.hurry(0.1))
     road.when_told("installing", lambda: road.faults.unavailable(seconds=3600))
-    assert isinstance(road.run(), wsusfix.NotReachedError)
-    road.faults.clear()
-    road.faults.installer_hangs()
+    # The answer may take longer than that, too.
+    assert isinstance(road.run(), wsusfix.NotReachedError | wsusfix.DeadlineError)
+    # The endpoint's faults only: the installer must not go on for a moment in between.
+    Faults.clear(road.faults)
     road.quiet()
 
     def ends() -> None:
