@@ -92,7 +92,7 @@ class Driver:
         return self.end_of(answer["job_id"])
 
     def end_of(self, job_id: str) -> tuple[str, dict[str, str]]:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             answer = self.poll(job_id)
             if answer["status"] not in (JobStatus.CLAIMED.value, JobStatus.RUNNING.value):
@@ -683,7 +683,7 @@ def test_an_installer_with_a_dialog_stands_still_for_ever_and_is_told(server: Dr
     server.start(job_parameters=job_parameters(path, package, arguments="{log}"))
     wait_until(lambda: any(process.name == package.name for process in server.host.processes))
     (child,) = [process for process in server.host.processes if process.name == package.name]
-    wait_until(lambda: server.windows.test_installer_busy())
+    wait_until(lambda: child._stood_still is not None)
     used = server.windows.get_process_time(child.pid)
     server.windows.wait_seconds(0.2)
     assert server.windows.get_process_time(child.pid) == used
@@ -740,18 +740,19 @@ def test_another_installation_is_not_disturbed(server: Driver, lab: Lab) -> None
 
 
 def test_a_second_order_joins_the_job_that_runs(server: Driver, lab: Lab) -> None:
-    server.host.install_seconds = 0.3
+    server.host.faults.hold_job(phase="started")
     package = lab.package()
     path = server.upload(package)["path"]
     first = server.start(job_parameters=job_parameters(path, package))
     second = server.start(job_parameters=job_parameters(path, package))
     assert (second["joined"], second["job_id"]) == (True, first["job_id"])
+    server.host.faults.let_job_go()
     server.end_of(first["job_id"])
     assert len(server.host.jobs) == len(server.host.installations) == 1
 
 
 def test_of_several_orders_at_once_one_job_comes(server: Driver, lab: Lab) -> None:
-    server.host.install_seconds = 0.3
+    server.host.faults.hold_job(phase="started")
     package = lab.package()
     path = server.upload(package)["path"]
     answers: list[dict[str, Any]] = []
@@ -766,6 +767,7 @@ def test_of_several_orders_at_once_one_job_comes(server: Driver, lab: Lab) -> No
         thread.join()
     assert len({answer["job_id"] for answer in answers}) == 1
     assert sum(not answer["joined"] for answer in answers) == 1
+    server.host.faults.let_job_go()
     server.end_of(answers[0]["job_id"])
     assert len(server.host.installations) == 1
 
@@ -820,7 +822,7 @@ def test_a_task_that_never_starts_is_noticed_and_the_next_order_goes_ahead(serve
 
 
 def test_a_task_that_comes_too_late_finds_its_token_gone(server: Driver, lab: Lab) -> None:
-    server.host.faults.task_starts_late(seconds=0.3)
+    server.host.faults.task_never_starts()
     package = lab.package()
     given = job_parameters(server.upload(package)["path"], package)
     server.start("late", job_parameters=given)
@@ -828,6 +830,7 @@ def test_a_task_that_comes_too_late_finds_its_token_gone(server: Driver, lab: La
     server.host.faults.clear()
     server.start("next", job_parameters=given)
     assert server.end_of("next")[1]["reason"] == "done"
+    server.host.faults.task_starts_after_all()
     wait_until(lambda: any(job.id == "late" and job.ended for job in server.host.jobs))
     assert len(server.host.installations) == 1
     assert states_of(server.poll("late")["states"])[0]["phase"] == "abandoned"
@@ -848,7 +851,7 @@ def test_a_job_that_is_killed_before_its_installer_is_interrupted_and_a_new_one_
 def test_the_installer_of_a_killed_job_runs_on_and_the_job_counts_as_running_until_then(
     server: Driver, lab: Lab
 ) -> None:
-    server.host.install_seconds = 0.4
+    server.host.faults.installer_hangs()
     server.host.faults.kill_job(phase="installing")
     package = lab.package()
     path = server.upload(package)["path"]
@@ -856,6 +859,7 @@ def test_the_installer_of_a_killed_job_runs_on_and_the_job_counts_as_running_unt
     wait_until(lambda: bool(server.host.jobs and server.host.jobs[0].ended))
     assert server.poll(job)["status"] == "running"
     assert server.start(job_parameters=job_parameters(path, package))["joined"]
+    server.host.machine.installer_hangs = False
     status, last = server.end_of(job)
     assert (status, last["phase"]) == ("interrupted", "installing")
     assert server.host.dll_version == "3.1.6001.66"
@@ -878,6 +882,7 @@ def test_a_job_that_ends_between_two_looks_at_it_is_finished_and_not_interrupted
 
 
 def test_a_restart_under_the_installer_interrupts_job_and_installation(server: Driver, lab: Lab) -> None:
+    server.host.faults.installer_hangs()
     server.host.faults.reboot_during(phase="installing", seconds=0.0)
     package = lab.package()
     path = server.upload(package)["path"]
@@ -901,12 +906,13 @@ def test_nothing_is_left_after_cleaning_up(server: Driver, lab: Lab) -> None:
 
 
 def test_nothing_is_cleaned_up_while_a_job_runs(server: Driver, lab: Lab) -> None:
-    server.host.install_seconds = 0.5
+    server.host.faults.hold_job(phase="started")
     package = lab.package()
     path = server.upload(package)["path"]
     job = server.start(job_parameters=job_parameters(path, package))["job_id"]
     answer = server.ask("cleanup", **builders.CLEANUP)
     assert (answer["refused"], answer["detail"]) == ("job_running", job)
+    server.host.faults.let_job_go()
     assert server.end_of(job)[1]["reason"] == "done"
 
 
