@@ -84,9 +84,11 @@ def test_a_session_tells_the_version_of_the_engine_and_the_facts_that_of_the_ser
 def test_a_restart_ends_a_job_with_its_process_and_the_next_run_mends(pwsh_lab: Lab) -> None:
     before = children()
     host = pwsh_lab.add_server("wsus01")
-    host.install_seconds = 1.0
+    # The installer is still at work when the server restarts.
+    host.faults.installer_hangs()
     host.faults.reboot_during(phase="installing")
     outcome = mend(pwsh_lab, host, "x64")
+    host.machine.installer_hangs = False
     assert "interrupted" in str(outcome)
     assert host.jobs[0].exit_code == 1
     wait_until(lambda: children() <= before)
