@@ -69,7 +69,7 @@ class Ansible:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=110,
+            timeout=220,
             check=False,
         )
         return done.returncode, done.stdout

@@ -19,7 +19,7 @@ from tests.wire.servers import lab_engine, new_lab
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.demo import inventory
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 LOOK, MEND, VERIFY = "Look at the server", "Mend the server", "Verify"
 FOUND = "What was found"
