@@ -361,7 +361,7 @@ def test_output_that_the_terminal_cannot_show_does_not_end_the_run() -> None:
                 "PYTHONIOENCODING": "ascii",
             },
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
             stdin=subprocess.DEVNULL,
         )
