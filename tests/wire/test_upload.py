@@ -292,6 +292,31 @@ def test_a_broken_connection_costs_its_lane_one_segment_at_most(
     assert_arrived(host, there, path)
 
 
+def test_segments_that_got_through_before_a_connection_broke_are_not_sent_again(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = a_file(tmp_path)
+    chunks = uploading._chunks
+    # Three lanes have four segments to bring, twelve pieces, and wait for each other with the last but one.
+    together = threading.Barrier(3, action=lambda: host.faults.drop_after(sends=0))
+
+    def counted(*given: Any) -> Iterator[bytes]:
+        for piece, chunk in enumerate(chunks(*given), 1):
+            if piece == 11 and not host.faults.counts.get("drop_after"):
+                together.wait(60)
+            yield chunk
+
+    monkeypatch.setattr(uploading, "_chunks", counted)
+    with session_with(host) as session:
+        before = host.bytes_received
+        there = bring(session, path)
+        received = host.bytes_received - before
+    assert host.faults.counts["drop_after"] == 1
+    # The segment that was begun at most, not the three before it.
+    assert received < 1.9 * SIZE + 250_000 + 490_000 + 1.9 * SEGMENT
+    assert_arrived(host, there, path)
+
+
 @pytest.mark.parametrize("share", [0.7, 0.9])
 def test_an_upload_that_was_given_up_goes_on_from_what_the_server_has(host: Host, tmp_path: Path, share: float) -> None:
     path = a_file(tmp_path)
