@@ -33,7 +33,7 @@ from wsusfix.remote.session import Session
 PASSWORD: Final = "Geheim-7 no?"
 ACCOUNT: Final = Account("wire", PASSWORD)
 #: Short enough for a test, long enough for a busy machine.
-SHORT: Final = Timeouts(connect=3, operation=2, script=6, opening=6, upload=6)
+SHORT: Final = Timeouts(connect=3, operation=2, script=20, opening=20, upload=6)
 
 Behaviour = Callable[[ScriptCall, Output], object]
 

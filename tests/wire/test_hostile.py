@@ -306,8 +306,8 @@ def test_an_envelope_that_is_none_is_told_and_the_session_goes_on_afterwards(nam
         instead(endpoint, ENVELOPES[name], action="shell/Receive")
         began = time.monotonic()
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=6)
-        assert time.monotonic() - began < 5.5, "it was noticed by the deadline only"
+            ask(asking, within=20)
+        assert time.monotonic() - began < 19, "it was noticed by the deadline only"
         assert NOTICED.get(name, "") in caught.value.message
         harmless(caught.value)
         straight(endpoint)
@@ -366,7 +366,7 @@ def test_an_answer_in_clear_text_is_not_taken_where_encryption_was_agreed(kind: 
         ask(asking)
         unsealed(endpoint, lambda _: plain(fault(5) if status == 500 else b"<s:Envelope/>", kind, status))
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=6)
+            ask(asking, within=20)
         harmless(caught.value)
         assert "unencrypted" in caught.value.message or "several parts" in caught.value.message
         del vars(endpoint)["_answer_sealed"]
@@ -393,8 +393,8 @@ def test_a_seal_that_is_broken_or_none_is_told(parts: bytes) -> None:
         unsealed(endpoint, lambda _: plain(parts, sealed))
         began = time.monotonic()
         with pytest.raises(ProtocolError) as caught:
-            ask(asking, within=6)
-        assert time.monotonic() - began < 5.5
+            ask(asking, within=20)
+        assert time.monotonic() - began < 19
         harmless(caught.value)
         del vars(endpoint)["_answer_sealed"]
         assert ask(asking)["status"] == "none"
@@ -426,8 +426,8 @@ def test_a_boundary_is_no_pattern_to_be_searched_for(status: int) -> None:
         unsealed(endpoint, lambda _: plain(body, pattern, status))
         began = time.monotonic()
         with pytest.raises(ProtocolError):
-            ask(asking, within=6)
-        assert time.monotonic() - began < 5.5
+            ask(asking, within=20)
+        assert time.monotonic() - began < 19
         del vars(endpoint)["_answer_sealed"]
 
 

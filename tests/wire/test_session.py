@@ -494,7 +494,7 @@ def test_between_two_polls_the_deadline_counts(monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(PowerShell, "poll_invoke", polled_until_late)
         with pytest.raises(errors.DeadlineError, match="no answer of script poll_job"):
-            ask(asking)
+            ask(asking, within=5)
 
 
 def test_after_the_deadline_nothing_is_sent() -> None:
