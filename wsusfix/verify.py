@@ -214,10 +214,10 @@ def _moment(moment: datetime | None) -> str:
 def _ran_is_unknown(after: HostFacts, before: HostFacts | None) -> bool:
     """Whether nobody has seen what ran before an installer was at work, which may have stopped it."""
     job = after.job if before is None else before.job
-    if job is None or job.kind != INSTALL_UPDATE.name:
+    if job is None or job.kind != INSTALL_UPDATE.name or job.waits_for_window:
         return False
     # Seen while it runs, or left by a run that did not see its end.
-    return before is None or (job.active and not job.waits_for_window)
+    return before is None or job.active
 
 
 def _service(name: str, after: HostFacts, before: HostFacts | None, *, needed: bool) -> Check:

@@ -110,6 +110,26 @@ def test_of_a_job_that_another_run_has_started_nobody_here_says_who_asked_for_it
     assert (evidence.exit_code, evidence.dll_after) == (0, "3.1.6001.66")
 
 
+def test_a_job_whose_order_was_repeated_since_its_answer_was_lost_is_the_own_one(
+    host: Host, chosen: wsusfix.Options
+) -> None:
+    told: list[wsusfix.Event] = []
+
+    def cut(event: wsusfix.Event) -> None:
+        told.append(event)
+        if isinstance(event, wsusfix.PhaseBegun) and event.phase == "job":
+            # The answer to the command is the first one, what the script answers the second.
+            host.faults.reset_in_response(2)
+
+    with wsusfix.connect(**host.connection) as server:
+        outcome = server.apply(server.plan(chosen), consent=True, on_event=cut)
+    assert outcome.ok, str(outcome)
+    assert host.faults.counts["reset_in_response"] == 1
+    assert len(host.jobs) == 1
+    assert outcome.evidence[0].account, "as if somebody else had asked for it"
+    assert not [event for event in told if "another controller" in str(event)]
+
+
 def test_the_end_of_a_job_with_more_states_than_one_answer_holds_is_asked_for(
     host: Host, chosen: wsusfix.Options
 ) -> None:

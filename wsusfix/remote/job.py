@@ -176,7 +176,7 @@ class Cleanup(Presentable):
 
 @dataclass(frozen=True)
 class Started:
-    """The job that runs now: its id and kind, and whether it is one that ran before (joined)."""
+    """The job that runs now: its id and kind, and whether it is somebody else's, that ran before (joined)."""
 
     job_id: str
     kind: str
@@ -190,12 +190,13 @@ def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts
         RefusedByServerError: the staging folder or the task scheduler stands in the way; nothing was started.
     """
     job.contract.check_parameters(parameters)
+    asked = secrets.token_hex(6)
     answer = session.run(
         scripts.compose("start_job"),
         {
             "staging_name": STAGING_NAME,
             "task_name": TASK_NAME,
-            "job_id": secrets.token_hex(6),
+            "job_id": asked,
             "job_kind": job.name,
             "job_script": job.text,
             "job_sha256": job.staged_sha256,
@@ -205,10 +206,12 @@ def start(session: Session, job: Script, parameters: Mapping[str, Any], timeouts
         phase="job",
     )
     raise_refusal(answer, host=session.host, phase="job")
+    started = _job_id(session, answer["job_id"])
     return Started(
-        job_id=_job_id(session, answer["job_id"]),
+        job_id=started,
         kind=printable(str(answer["job_kind"]), 40),
-        joined=bool(answer["joined"]),
+        # Of a question that was repeated the answer was lost: the job is the one that was asked for.
+        joined=bool(answer["joined"]) and started != asked,
     )
 
 
