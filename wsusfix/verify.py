@@ -21,14 +21,12 @@ from wsusfix.present import printable
 from wsusfix.results import Canary, CanaryState, Check, Verification
 from wsusfix.scripts.contracts import INSTALL_UPDATE, ResetState
 
-__all__ = ["ABSENT", "AT_WORK_CHECK", "SERVICE_CHECK", "verify"]
+__all__ = ["ABSENT", "SERVICE_CHECK", "verify"]
 
 #: What a check finds of a service that is not there.
 ABSENT: Final = "absent"
 #: How the names of checks of services begin.
 SERVICE_CHECK: Final = "service "
-#: The check that no job is at work any more.
-AT_WORK_CHECK: Final = "no job at work"
 #: HTTP says so that all is well.
 _ANSWERED: Final = "200"
 
@@ -90,7 +88,7 @@ def verify(
         # What it has reached already says nothing of its end.
         # One that waits for its maintenance window has changed nothing.
         waits = after.job.waits_for_window
-        checks.append(Check(AT_WORK_CHECK, False, str(after.job), "it has ended", decides=not waits))
+        checks.append(Check("no job at work", False, str(after.job), "it has ended", decides=not waits))
     if before is not None and _serves(before) and not _serves(after):
         checks.append(Check("WSUS is there", False, str(after.wsus), f"{before.wsus}, or a later one"))
     if verdict not in (Verdict.NOT_A_SERVER, Verdict.NOT_AFFECTED) or (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 import wsusfix
+from tests.wire.servers import wait_until
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.windows import Site
@@ -87,7 +87,7 @@ def test_a_service_that_an_installer_has_stopped_unseen_is_told_by_whoever_comes
     with wsusfix.connect(**host.connection) as server:
         lost_at(server, server.plan(chosen), "launching")
         host.faults.let_job_go()
-        until(lambda: bool(host.jobs[0].ended))
+        wait_until(lambda: bool(host.jobs[0].ended), 60)
         proof = server.verify()
         assert not proof.ok
         assert "NOT OK: service wsusservice: stopped" in str(proof)
@@ -144,21 +144,13 @@ def test_the_end_of_a_job_with_more_states_than_one_answer_holds_is_asked_for(
     with wsusfix.connect(**host.connection) as server:
         lost_at(server, server.plan(chosen), "launching")
         host.faults.let_job_go()
-        until(lambda: bool(host.jobs[0].ended))
+        wait_until(lambda: bool(host.jobs[0].ended), 60)
         job = server.job()
         assert job is not None
         assert (job.last is not None and job.last.phase.value, job.value("exit_code")) == ("finished", "0")
         outcome = server.apply(server.plan(chosen), consent=True)
     assert outcome.ok, str(outcome)
     assert outcome.evidence[0].exit_code == 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to this"
-        time.sleep(0.02)
 
 
 def test_a_job_that_waits_for_its_window_is_told_and_neither_waited_for_nor_taken_for_a_change(
@@ -205,7 +197,7 @@ def test_a_plan_with_something_to_do_is_not_well_whatever_the_product_is(
         plan = server.plan(chosen, logs=False)
         with pytest.raises(KeyboardInterrupt):
             server.apply(plan, consent=True, on_event=_gone_when(lambda: host.wsus_version == "3.2.7600.226"))
-        until(lambda: bool(host.jobs[-1].ended))
+        wait_until(lambda: bool(host.jobs[-1].ended), 60)
         later = server.plan(logs=False)
     assert [step.name for step in later.steps] == ["StartServices"]
     reach = host.connection
