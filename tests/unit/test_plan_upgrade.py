@@ -141,6 +141,15 @@ BLOCKS: Final[list[tuple[str, dict[str, Any]]]] = [
     ("policy", {"facts": {"execution_policy": "AllSigned"}}),
     ("staging folder", {"facts": {"staging_state": "refused", "staging_detail": "staging_owner"}}),
     ("another job", {"facts": {"job_id": "a", "job_kind": "reset_approvals", "job_status": "running"}}),
+    # Of a road that does not restart, or does not install the update, these jobs are no part.
+    ("another job", {"facts": {"job_id": "a", "job_kind": "restart", "job_status": "running"}}),
+    (
+        "another job",
+        {
+            "facts": {"job_id": "a", "job_kind": "install_update", "job_status": "running"},
+            "given": builders.setup(**SP2),
+        },
+    ),
     ("update unfit", {"update": builders.package(names_update=False)}),
 ]
 
@@ -289,6 +298,7 @@ def test_what_a_cut_off_upgrade_had_stopped_is_started_first_of_all() -> None:
     assert [step.name for step in planned({**left, **cut}).steps] == ["StartServices"]
     assert [step.name for step in planned({**left, **cut, "job_status": "running"}).steps] == ["StartServices"]
     assert named(planned({**left, **cut, "job_kind": "restart", "job_status": "running"})) == {"another job"}
+    assert named(planned({**cut, "job_status": "running"})) == {"another job"}
     assert named(planned({**left, "administrator": False})) == {"rights"}
     assert planned({**left, **cut, "job_kind": "upgrade", "job_status": "running"}).steps[0].name != "StartServices"
     # What runs again is not started again.

@@ -1408,6 +1408,58 @@ def test_a_restart_that_did_not_come_leaves_nothing_to_be_started(lab: Lab, host
         assert server.plan(chosen, logs=False).nothing
 
 
+def test_while_a_restart_is_ahead_nothing_is_begun_that_it_would_cut_off_and_nothing_is_cleared_away(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    late = threading.Event()
+    host.machine.on_restart = late.set
+    booted = host.machine.boot_time
+    patient = wsusfix.Timeouts(restart=1200, stop=5)
+    with wsusfix.connect(**host.connection, timeouts=patient) as server:
+        plan = server.plan(chosen, logs=False)
+        _lose(server, dataclasses.replace(plan, steps=plan.steps[2:]), "restart ordered")
+    with connect(host) as another:
+        # Windows has been told, and has taken its time.
+        assert late.wait(60)
+        job = another.facts().job
+        assert job is not None
+        assert (job.kind, job.active, job.phase) == ("restart", True, "restart_ordered")
+        with pytest.raises(wsusfix.RefusedByServerError, match="still running"):
+            another.cleanup()
+        assert not another.verify().ok
+        joined = another.plan(chosen, logs=False)
+        began = threading.Timer(0.5, host.reboot)
+        began.start()
+        outcome = another.apply(joined)
+        began.join()
+    assert outcome.ok, str(outcome)
+    assert host.machine.boot_time > booted
+    assert [job.script for job in host.jobs].count("restart") == 1
+    assert host.stopped_services == ("never",)
+
+
+def test_a_restart_that_somebody_calls_off_ends_its_job_and_nothing_is_started_after_the_next(
+    steady: tuple[Host, wsusfix.Options], lab: Lab
+) -> None:
+    host, _ = steady
+    chosen = options(lab, "3.0 SP2", setup={"exit_code": 5202}, reboot="if-needed")
+    host.machine.on_restart = lambda: None
+    with wsusfix.connect(**host.connection, timeouts=wsusfix.Timeouts(restart=2, stop=5)) as server:
+        plan = server.plan(chosen, logs=False)
+        outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True)
+        assert statuses(outcome)[-1] == ("Restart", "failed")
+        assert "called it off" in outcome.steps[-1].hint
+        _wait_for_the_end(host)
+        job = server.facts().job
+        assert job is not None
+        assert not job.active
+        host.reboot()
+        assert server.facts().ran is None
+        assert server.plan(chosen, logs=False).nothing
+
+
 def test_power_that_fails_before_the_upgrade_or_after_it_leaves_what_stands_and_the_next_run_goes_on(
     lab: Lab, host: Host
 ) -> None:

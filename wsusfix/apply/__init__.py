@@ -269,9 +269,10 @@ class _Road:
         if at_work is not None and not plan.blocked and not at_work.waits_for_window:
             # Of an earlier run, or of another controller: what it has reached already says nothing of its end.
             site.tell(Note(site.host, "job", f"waiting for the job that runs already ({at_work})"))
-            self._follow(at_work.job_id, before)
+            restarts = self._follow(at_work.job_id, before).restarts
             at_work = None
-            before, told.verification = site.settled(first, restarts=True)
+            gone = site.timeouts.restart if restarts else None
+            before, told.verification = site.settled(first, restarts=True, gone=gone)
             told.after = before
             told.changed = (before.wsus.version_raw, before.wsus.dll_version) != (
                 first.wsus.version_raw,

@@ -27,6 +27,7 @@ __all__ = ["RestartWork", "StartServicesWork"]
 #: How long whoever is logged on is told of the restart before it begins, in seconds.
 _DELAY: Final = 10
 _TEXT: Final = "wsusfix restarts this server to finish the work on WSUS that was asked for."
+_KEPT_UP: Final = "does a program keep it from restarting, or has somebody called it off? then run again"
 #: Clock and boot time are told in whole seconds, and a look takes a moment.
 _ROUNDED: Final = 2.0
 _FIRST_PAUSE: Final = 0.5
@@ -70,13 +71,14 @@ class RestartWork(Work[Restart]):
             "service_roots": service_roots(),
             "text": _TEXT,
             "delay_seconds": _DELAY,
+            "restart_seconds": _DELAY + whole_seconds(self.site.timeouts.restart),
         }
 
     def settle(self, job: Job, before: HostFacts) -> tuple[HostFacts, Verification]:
         """Wait until the server has restarted and can be reached again, and then for its services."""
         began = next((_time(step.time) for step in job.steps if step.phase is JobPhase.RESTARTING), None)
         cut = job.status is JobStatus.INTERRUPTED
-        if cut or (began is not None and job.reason in (JobReason.DONE, None)):
+        if cut or job.restarts:
             since = time.monotonic() if self._ordered is None else self._ordered
             self._restarted = self._wait(before, began, since, wait=began is not None)
             self.site.restart_asked = self.site.restart_asked and not self._restarted
@@ -181,11 +183,15 @@ class RestartWork(Work[Restart]):
             if self._stopped:
                 why = f"the server has restarted, but what ran before does not run again: {self._stopped}"
                 return Ended(StepStatus.FAILED, why, "start it by hand, then run again")
-            cut = " (which cut off the job in " + last_phase(job) + ")" if job.status is JobStatus.INTERRUPTED else ""
+            early = job.status is JobStatus.INTERRUPTED and last_phase(job) != JobPhase.RESTART_ORDERED.value
+            cut = f" (which cut off the job in {last_phase(job)})" if early else ""
             return Ended(StepStatus.DONE, f"the server has restarted{cut}")
         if job.status is JobStatus.INTERRUPTED:
             why = f"the job was interrupted in {last_phase(job)} (killed?), and the server has not restarted"
             return Ended(StepStatus.FAILED, why, "run again")
+        if job.restarts:
+            why = f"the server had not restarted after {self.site.timeouts.restart:.0f} s"
+            return Ended(StepStatus.FAILED, why, _KEPT_UP)
         detail = job.value("detail")
         told = f": {detail}" if detail else ""
         match job.reason:
@@ -198,9 +204,9 @@ class RestartWork(Work[Restart]):
                 return Ended(
                     StepStatus.FAILED, f"Windows refused to restart{told}", "restart it by hand, then run again"
                 )
-            case JobReason.DONE:
-                why = f"the server had not restarted after {self.site.timeouts.restart:.0f} s"
-                return Ended(StepStatus.FAILED, why, "does a program keep it from restarting? then run again")
+            case JobReason.STILL_UP:
+                why = "Windows took the order to restart and had not carried it out when the job gave it up"
+                return Ended(StepStatus.FAILED, why, _KEPT_UP)
             case _:
                 return Ended(StepStatus.FAILED, f"the job broke off{told}", "run again")
 

@@ -274,6 +274,7 @@ class Site:
         *,
         seconds: float = SERVICES_BACK,
         restarts: bool = False,
+        gone: float | None = None,
         waits: Callable[[Verification], bool] | None = None,
     ) -> tuple[HostFacts, Verification]:
         """Look at the server after a job; while it restarts by itself, or services come back, look again.
@@ -282,9 +283,11 @@ class Site:
             before: the facts before the job.
             seconds: how long services are given to come back.
             restarts: whether the server restarts, and may not be reached for a while.
+            gone: for how long then, in seconds; ``timeouts.lost`` unless given.
             waits: what else is waited for.
         """
-        reached = time.monotonic() + (self.timeouts.lost if restarts else 0.0)
+        gone = self.timeouts.lost if gone is None else gone
+        reached = time.monotonic() + (gone if restarts else 0.0)
         deadline: float | None = None
         pause = _FIRST_PAUSE
         while True:
@@ -300,7 +303,7 @@ class Site:
                 at_work = after.job is not None and after.job.active and not after.job.waits_for_window
                 unsettled = at_work or (waits is not None and waits(verification))
                 if deadline is None:
-                    patience = self.timeouts.lost if unsettled and restarts else min(self.timeouts.lost, seconds)
+                    patience = gone if unsettled and restarts else min(self.timeouts.lost, seconds)
                     deadline = time.monotonic() + patience
                 # One that is gone does not come back by itself.
                 coming = [check for check in stopped_services(verification) if check.found != ABSENT]

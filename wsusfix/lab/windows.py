@@ -1042,7 +1042,7 @@ class SimulatedWindows:
         shutdown = self.machine.processes.start("shutdown.exe", "shutdown.exe /r", SYSTEM)
 
         def work() -> int:
-            shutdown.pause(min(seconds, 0.3))
+            shutdown.pause(min(seconds * self.machine.pace, 0.3))
             self.machine.on_restart()
             return 0
 

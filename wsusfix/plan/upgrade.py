@@ -7,7 +7,7 @@ options.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,15 +36,6 @@ from wsusfix.surroundings import DatabaseState, Surroundings, database_server
 
 __all__ = ["CheckPrerequisites", "UpgradeServicePack", "last_look", "target_of", "too_old", "way"]
 
-#: The kinds of jobs on this road; one that runs is joined.
-_KINDS: Final = (
-    CHECK_PREREQUISITES.name,
-    BACK_UP_DATABASE.name,
-    UPGRADE.name,
-    RESTART.name,
-    INSTALL_UPDATE.name,
-    START_SERVICES.name,
-)
 #: While one of these runs, services and WSUS itself may stand still: whoever began it had looked before.
 _DISTURBING: Final = (UPGRADE.name, RESTART.name, START_SERVICES.name)
 
@@ -192,7 +183,7 @@ def way(
     facts = diagnosis.facts
     blocked = tuple(_obstacles(facts, package, setup, around, options))
     target = target_of(setup, options) if setup is not None else None
-    warnings = tuple(_warnings(facts, around, options))
+    warnings = tuple(_warnings(facts, around, options, _kinds(package, setup, options)))
     if blocked or setup is None or target is None:
         return Way(blocked=blocked, warnings=warnings)
     accept = options.accept_unverifiable_signature and options.upgrade_package_sha256 is not None
@@ -264,7 +255,7 @@ def _obstacles(
 ) -> Iterator[Blocked]:
     """Yield everything that keeps the upgrade from being begun; all of it, not only the first."""
     yield from session_obstacles(facts)
-    yield from job_obstacles(facts, _KINDS)
+    yield from job_obstacles(facts, _kinds(package, setup, options))
     if setup is None:
         names = ", ".join(
             upgrade.packages[facts.os.architecture or Architecture.X86]
@@ -483,8 +474,21 @@ def _space_obstacles(
             )
 
 
-def _warnings(facts: HostFacts, around: Surroundings | None, options: Options) -> Iterator[str]:
-    if facts.job is not None and facts.job.active and facts.job.kind in _KINDS:
+def _kinds(package: Package | None, setup: Package | None, options: Options) -> tuple[str, ...]:
+    """The kinds of jobs that this road has steps for: one that runs is joined."""
+    kinds = [CHECK_PREREQUISITES.name, UPGRADE.name]
+    if options.backup is not False:
+        kinds.append(BACK_UP_DATABASE.name)
+    if options.reboot == "if-needed":
+        kinds.append(RESTART.name)
+    target = target_of(setup, options) if setup is not None else None
+    if target is not None and not target.carries_fix and package is not None:
+        kinds.append(INSTALL_UPDATE.name)
+    return tuple(kinds)
+
+
+def _warnings(facts: HostFacts, around: Surroundings | None, options: Options, kinds: Collection[str]) -> Iterator[str]:
+    if facts.job is not None and facts.job.active and facts.job.kind in kinds:
         yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started"
     if facts.installer_busy:
         yield "another installation is running: the jobs wait for it, within a limit"

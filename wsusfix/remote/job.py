@@ -88,6 +88,11 @@ class Job(Presentable):
         return self.status in (JobStatus.RUNNING, JobStatus.CLAIMED)
 
     @property
+    def restarts(self) -> bool:
+        """Whether it has ordered a restart that is still ahead: it ends with the server, and says nothing before."""
+        return self.active and self.last is not None and self.last.phase is JobPhase.RESTART_ORDERED
+
+    @property
     def last(self) -> JobStep | None:
         """The newest state."""
         return self.steps[-1] if self.steps else None
@@ -269,6 +274,8 @@ def follow(
 ) -> Job:
     """Wait until a job has ended, telling every state; a lost connection is taken up again.
 
+    One that restarts the server is not waited for any more once the restart is ordered: that is its end.
+
     Args:
         session: with the server.
         job_id: of the job.
@@ -277,8 +284,8 @@ def follow(
         patience: how long it may take in all, ``timeouts.job`` unless given.
 
     Returns:
-        The job, finished or interrupted or never started, or known no more (``NONE``): what that means is the caller's
-        to say.
+        The job, finished or interrupted or never started, with a restart ahead (:attr:`Job.restarts`), or known no
+        more (``NONE``): what that means is the caller's to say.
 
     Raises:
         DeadlineError: it is still at work when that is over; it goes on by itself and can be joined.
@@ -299,7 +306,8 @@ def follow(
             case JobStatus.FINISHED | JobStatus.INTERRUPTED | JobStatus.NEVER_STARTED | JobStatus.NONE:
                 return job
             case JobStatus.RUNNING | JobStatus.CLAIMED:
-                pass
+                if job.restarts:
+                    return job
         if time.monotonic() + pause > deadline:
             raise _too_long(session.host, job, patience)
         time.sleep(pause)

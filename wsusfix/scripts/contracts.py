@@ -93,6 +93,7 @@ class JobPhase(str, enum.Enum):
     CHECKING_CONNECTIONS = "checking_connections"  #: to the database, now that WSUS has stopped
     STARTING_SERVICES = "starting_services"
     RESTARTING = "restarting"
+    RESTART_ORDERED = "restart_ordered"
     WAITING_FOR_WSUS = "waiting_for_wsus"
     RESTORED_FIRST = "restored_first"  #: what an earlier run had left switched
     SAVED = "saved"
@@ -131,6 +132,7 @@ class JobReason(str, enum.Enum):
     NOT_STOPPED = "not_stopped"
     CONNECTIONS = "connections"  #: somebody else was connected to the database after WSUS had stopped
     NOT_RESTARTED = "not_restarted"  #: Windows refused to restart
+    STILL_UP = "still_up"  #: the order to restart was taken, and has not been carried out
     KEPT_REFUSED = "kept_refused"
     NOT_WSUS_ADMINISTRATOR = "not_wsus_administrator"
     WSUS_NOT_READY = "wsus_not_ready"
@@ -729,21 +731,23 @@ RESTART: Final = Contract(
         "service_roots": list,  # what of them and of all that needs them runs is written down before
         "text": str,  # shown to whoever is logged on
         "delay_seconds": int,
+        "restart_seconds": int,  # for which the order counts as about to be carried out
     },
     states={
         JobPhase.STARTED: ("account_sid",),
         JobPhase.WAITING_FOR_WINDOW: ("until",),
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
         JobPhase.RESTARTING: (),
+        JobPhase.RESTART_ORDERED: ("event_logged",),
         JobPhase.FINISHED: ("reason", "detail", "event_logged"),
         JobPhase.ABANDONED: (),
     },
     reasons=frozenset(
         {
-            JobReason.DONE,
             JobReason.WINDOW_OVER,
             JobReason.INSTALLER_BUSY,
             JobReason.NOT_RESTARTED,
+            JobReason.STILL_UP,
             JobReason.BROKEN,
         }
     ),

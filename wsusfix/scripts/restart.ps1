@@ -23,12 +23,18 @@ function Restart-Server {
     [void] (Add-State $Folder 'restarting' @{})
     $Result.event_logged = Write-ApplicationLog $Parameters.event_source $Parameters.audit $false
     $Result.detail = Start-Restart $Parameters.text $Parameters.delay_seconds
-    $Result.reason = 'done'
-    if ($Result.detail -ne '') {
-        $Result.reason = 'not_restarted'
-        if ($ran -ne '') {
-            Close-RestartRecord $kept $ran
+    $Result.reason = 'not_restarted'
+    if ($Result.detail -eq '') {
+        # The restart ends this process.  As long as it lives it is at work: nobody else begins what would be cut off.
+        Add-Quietly $Folder 'restart_ordered' @{ event_logged = $Result.event_logged }
+        for ($second = 0; $second -lt $Parameters.restart_seconds; $second += 5) {
+            Wait-Seconds 5
         }
+        $Result.reason = 'still_up'
+    }
+    # There was no restart, so that nothing is to be started again after it.
+    if ($ran -ne '') {
+        Close-RestartRecord $kept $ran
     }
 }
 

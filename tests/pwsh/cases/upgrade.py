@@ -112,7 +112,7 @@ def kept_of(stage: Stage, host: Host) -> dict[str, Any]:
 
 def restart(stage: Stage, host: Host, windows: SimulatedWindows | None = None, **changed: Any) -> dict[str, str]:
     asked = {**JOB, "busy_seconds": 0, "text": "work on WSUS", "delay_seconds": 600}
-    asked |= {"kept_name": KEPT_NAME, "service_roots": ROOTS}
+    asked |= {"kept_name": KEPT_NAME, "service_roots": ROOTS, "restart_seconds": 0}
     return stage.work(host, "restart", {**asked, **changed}, windows)
 
 
@@ -775,26 +775,57 @@ def _(stage: Stage) -> dict[str, Any]:
 # --- restart ----------------------------------------------------------------------------------------------------------
 
 
-@case("restart", "Windows is told to", "done")
+def kept_before_restart(host: Host) -> str:
+    """What the job wrote down of what ran."""
+    return (host.files.read(f"C:\\Windows\\{KEPT_NAME}\\00001.restart") or b"").decode()
+
+
+@case("restart", "Windows is told to, and does not", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
+    ordered: list[float] = []
 
-    class Told(SimulatedWindows):
+    class Told(type(hasty(host))):  # type: ignore[misc]
         def start_restart(self, text: str, seconds: int) -> str:
             assert (text, seconds) == ("work on WSUS", 600)
+            assert "\nend\n" in kept_before_restart(host)
+            ordered.append(self.machine.now())
             return ""
 
     host.sites.extend([Site("2", "by hand", starts=False), Site("3", "not to run", running=False)])
-    last = restart(stage, host, Told(host.machine, host.session().process))
-    assert (last["phases"], last["event_logged"]) == ("started restarting finished", "true")
-    told = stage.facts(host)
+    last = restart(stage, host, Told(host.machine, host.session().process), restart_seconds=1200)
+    assert (last["phases"], last["event_logged"]) == ("started restarting restart_ordered finished", "true")
+    # So long it is at work, and no longer is anything to be started again after a restart.
+    assert 1200 <= host.machine.now() - ordered[0] < 1300
+    assert stage.facts(host)["ran_number"] == ""
     lists = "job_id=a\nservices=wsusservice/w3svc/was\nsites=1/2\nidle_sites=3\nend\n"
-    assert (told["ran_number"], lists in told["ran_record"]) == ("1", True)
-    assert f"\nboot={told['boot_time']}\n" in told["ran_record"]
+    assert lists in kept_before_restart(host)
+    assert f"\nboot={stage.facts(host)['boot_time']}\n" in kept_before_restart(host)
     return last
 
 
-@case("restart", "somebody has made the folder that keeps what ran", "done")
+@case("restart", "nothing can be written down once it is ordered", "still_up")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+
+    class Full(SimulatedWindows):
+        ordered = False
+
+        def start_restart(self, text: str, seconds: int) -> str:
+            self.ordered = True
+            return ""
+
+        def add_text_file(self, path: str, text: str) -> bool:
+            if self.ordered and "phase=restart_ordered" in text:
+                raise WindowsError_("the disk is full")
+            return super().add_text_file(path, text)
+
+    last = restart(stage, host, Full(host.machine, host.session().process))
+    assert last["phases"] == "started restarting finished"
+    return last
+
+
+@case("restart", "somebody has made the folder that keeps what ran", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
     host.files.make_folder(f"C:\\Windows\\{KEPT_NAME}", OPEN)
@@ -808,7 +839,7 @@ def _(stage: Stage) -> dict[str, Any]:
     return last
 
 
-@case("restart", "the sites cannot be told", "done")
+@case("restart", "the sites cannot be told", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
     del host.services["w3svc"]
@@ -818,11 +849,11 @@ def _(stage: Stage) -> dict[str, Any]:
             return ""
 
     last = restart(stage, host, Told(host.machine, host.session().process))
-    assert "services=wsusservice/was\nsites=\nidle_sites=\nend\n" in stage.facts(host)["ran_record"]
+    assert "services=wsusservice/was\nsites=\nidle_sites=\nend\n" in kept_before_restart(host)
     return last
 
 
-@case("restart", "what ran cannot be written down", "done")
+@case("restart", "what ran cannot be written down", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
 
@@ -856,7 +887,7 @@ def _(stage: Stage) -> dict[str, Any]:
     return restart(stage, rtm(stage), not_after=LONG_OVER)
 
 
-@case("restart", "the maintenance window is waited for", "done")
+@case("restart", "the maintenance window is waited for", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
 
@@ -868,7 +899,7 @@ def _(stage: Stage) -> dict[str, Any]:
     # Times travel as whole seconds.
     opens = int(host.machine.now()) + 100
     last = restart(stage, host, Told(host.machine, host.session().process), not_before=time_text(opens))
-    assert last["phases"] == "started waiting_for_window restarting finished"
+    assert last["phases"] == "started waiting_for_window restarting restart_ordered finished"
     return last
 
 

@@ -466,8 +466,13 @@ def _restart(windows: SimulatedWindows, folder: str, parameters: Parameters, res
     add_state(windows, folder, JobPhase.RESTARTING)
     result["event_logged"] = log_entry(windows, parameters, False)
     result["detail"] = windows.start_restart(parameters["text"], parameters["delay_seconds"])
-    result["reason"] = (JobReason.NOT_RESTARTED if result["detail"] else JobReason.DONE).value
-    if result["detail"] and ran:
+    result["reason"] = JobReason.NOT_RESTARTED.value
+    if not result["detail"]:
+        add_quietly(windows, folder, JobPhase.RESTART_ORDERED, event_logged=result["event_logged"])
+        for _ in range(0, parameters["restart_seconds"], 5):
+            windows.wait_seconds(5)
+        result["reason"] = JobReason.STILL_UP.value
+    if ran:
         close_restart_record(windows, kept, ran)
 
 
