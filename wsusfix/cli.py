@@ -43,6 +43,7 @@ from wsusfix.options import (
 from wsusfix.plan import Plan
 from wsusfix.present import printable
 from wsusfix.report import HostResult, Run
+from wsusfix.results import Outcome
 from wsusfix.server import WsusServer, connect, read_packages
 
 __all__ = ["ExitCode", "main"]
@@ -392,7 +393,8 @@ def _ask_all(chosen: argparse.Namespace, deed: Deed, password: str | None, progr
                 ) as server:
                     result, code = deed(server, chosen, came.append)
             except WsusFixError as error:
-                result, code = dataclasses.replace(came[-1], error=error), _code_of(error)
+                so_far = error.outcome if isinstance(error.outcome, Outcome) else came[-1].outcome
+                result, code = dataclasses.replace(came[-1], error=error, outcome=so_far), _code_of(error)
             except BaseException as error:
                 # It ends the run; what was done here until then belongs into the report all the same.
                 end = _end_of(error, host, jobs=chosen.command in _WITH_JOBS)

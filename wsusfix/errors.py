@@ -76,6 +76,8 @@ class WsusFixError(Exception):
         phase: in which phase of the road ("connect", "facts", "upload", ...), ``""`` when none.
         hint: the next thing to try, ``""`` when nothing sensible can be said.
         retryable: whether the same call, repeated as it is, may succeed.
+
+    Where a plan was being applied, ``outcome`` is the :class:`~wsusfix.Outcome` of the steps before, else ``None``.
     """
 
     #: What a class of errors says of itself where the place that raises it does not.
@@ -100,6 +102,7 @@ class WsusFixError(Exception):
         self.phase = phase
         self.hint = hint or self.default_hint
         self.retryable = self.default_retryable if retryable is None else retryable
+        self.outcome: object | None = None
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (self.host, self.phase) if part)
@@ -119,7 +122,7 @@ class WsusFixError(Exception):
         return self
 
     def to_dict(self) -> dict[str, object]:
-        """Return the error as plain data, for reports."""
+        """Return the error as plain data, for reports, which have an outcome's data beside it."""
         return {
             "type": type(self).__name__,
             "message": self.message,

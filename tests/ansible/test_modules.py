@@ -126,6 +126,16 @@ def test_an_error_in_the_middle_says_what_was_begun_and_that_it_changed_somethin
     )
 
 
+def test_what_was_done_before_an_error_is_in_the_result(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("halfway", wsus="3.0 SP1")
+    host.faults.at_phase(host.faults.task_scheduler_stopped, phase="verifying_backup")
+    told = ask(server=host, package=str(estate.package("WSUS-KB954960-x64.exe")), consent=True, backup=True)
+    assert (told["failed"], told["error"]["type"]) == (True, "RefusedByServerError")
+    assert [(step["step"], step["status"]) for step in told["outcome"]["steps"]] == [("BackUpDatabase", "done")]
+    assert told["outcome"]["backup"]["path"] == host.backups[0].path
+    assert (told["outcome"]["ok"], told["changed"], told["verdict"]) == (False, True, "exposed_sp1")
+
+
 def test_a_proxy_with_a_password_is_refused_and_shown_nowhere(estate: Lab, ask: Asked) -> None:
     host = estate.add_server("proxy", wsus="3.0 SP1")
     reach = {**host.connection, "proxy": "http://eva:Pr0xy-Geheim@proxy:3128"}

@@ -7,6 +7,7 @@ the backup.
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import wsusfix
 from wsusfix import advisory
 from wsusfix.apply import working
 from wsusfix.apply.upgrade import UpgradeWork
+from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
 from wsusfix.lab.database import Connection
 from wsusfix.lab.windows import UNINSTALL_KEY, Site
@@ -680,6 +682,45 @@ def test_what_the_operator_said_counts_once_more_right_before_anything_stops(lab
     outcome = walk(host, options(lab, "3.0 SP2", upstream_version=SP2, upgrade_beside_others=True))
     assert outcome.ok, str(outcome)
     assert (host.wsus_version, host.stopped_services) == (SP2, ())
+
+
+def test_what_was_done_before_an_error_in_the_middle_is_told_with_it(
+    lab: Lab, host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = options(lab, "3.0 SP2")
+    host.faults.at_phase(host.faults.task_scheduler_stopped, phase="verifying_backup")
+    with pytest.raises(wsusfix.RefusedByServerError) as error:
+        walk(host, chosen)
+    outcome = error.value.outcome
+    assert isinstance(outcome, wsusfix.Outcome)
+    assert statuses(outcome) == [("CheckPrerequisites", "done"), ("BackUpDatabase", "done")]
+    assert [each.kind for each in outcome.evidence] == ["check_prerequisites", "back_up_database"]
+    assert (outcome.ok, outcome.failed, outcome.changed, outcome.verification) == (False, False, False, None)
+    assert outcome.message.endswith("then an error ended it")
+    assert outcome.backup is not None
+    assert outcome.backup.path == host.backups[0].path
+    host.faults.clear()
+    with connect(host) as server:
+        server.cleanup()
+    # The same on the command line, as text and as data; and nothing where nothing was done.
+    reach = host.connection
+    monkeypatch.setenv("WSUSFIX_PASSWORD", str(reach["password"]))
+    asked = [str(reach["host"]), "--port", str(reach["port"]), "--username", str(reach["username"]), "--no-logs"]
+    asked += ["--yes", "--rtm", "upgrade", "--upgrade-package", str(chosen.upgrade_package)]
+    host.faults.at_phase(host.faults.task_scheduler_stopped, phase="verifying_backup")
+    assert main(["remediate", *asked]) == 5
+    told = capsys.readouterr().out
+    assert "BackUpDatabase: done" in told
+    assert told.index("BackUpDatabase: done") < told.index("ERROR: ")
+    assert host.backups[-1].path in told
+    host.faults.clear()
+    with connect(host) as server:
+        server.cleanup()
+    host.faults.task_scheduler_stopped()
+    assert main(["remediate", *asked, "--json"]) == 5
+    (data,) = json.loads(capsys.readouterr().out)["hosts"]
+    assert "outcome" not in data
+    assert data["error"]["type"] == "RefusedByServerError"
 
 
 @pytest.mark.parametrize("left", [100_000_000, 10_000_000_000])

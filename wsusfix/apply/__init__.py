@@ -21,7 +21,14 @@ from wsusfix.apply.restart import RestartWork, StartServicesWork
 from wsusfix.apply.upgrade import CheckWork, UpgradeWork
 from wsusfix.apply.working import CLEARED_AWAY, Ended, Site, Work, at_work, explained, last_phase
 from wsusfix.diagnosis import removal
-from wsusfix.errors import AnswerError, ConsentError, PlanChangedError, RefusedByServerError, ScriptError
+from wsusfix.errors import (
+    AnswerError,
+    ConsentError,
+    PlanChangedError,
+    RefusedByServerError,
+    ScriptError,
+    WsusFixError,
+)
 from wsusfix.events import Note, Observer, PhaseBegun
 from wsusfix.facts import HostFacts, JobFacts
 from wsusfix.facts.approvals import Saved
@@ -86,7 +93,8 @@ def apply(
     Raises:
         ConsentError: the plan is irreversible and *consent* is not ``True``; nothing was sent.
         PlanChangedError: the server is no longer as the plan found it; nothing was changed.
-        WsusFixError: the server could not be reached, or refused; run again, what was begun is joined.
+        WsusFixError: the server could not be reached, or refused; run again, what was begun is joined.  Its ``outcome``
+            tells what the steps before have done.
     """
     if plan.irreversible and consent is not True:
         raise ConsentError("the plan cannot be undone and nobody consented to it", host=plan.host, phase="apply")
@@ -170,6 +178,17 @@ class _Road:
                 phase="apply",
             )
         told = _Told(after=before)
+        try:
+            self._steps(works, first, before, told, changed=bool(changes))
+        except WsusFixError as error:
+            error.outcome = self._so_far(before, told)
+            raise
+        return self._outcome(before, told)
+
+    def _steps(
+        self, works: Sequence[Work[Any]], first: int | None, before: HostFacts, told: _Told, *, changed: bool
+    ) -> None:
+        """Do one step after the other; *first* is the one whose job is joined."""
         self._compare_clocks(before)
         if before.staging.leftovers:
             # Setup's logs come back before anything is cleaned up, whoever has run it; a joined job's, at its end.
@@ -190,8 +209,7 @@ class _Road:
                 joined = before.job if number == first else None
                 self._step(work, told, joined)
                 following = works[number + 1] if number + 1 < len(works) else None
-                stop = self._stop(told, works[first] if first is not None else None, before, bool(changes), following)
-        return self._outcome(before, told)
+                stop = self._stop(told, works[first] if first is not None else None, before, changed, following)
 
     def _joins(self, works: Sequence[Work[Any]], before: HostFacts) -> int | None:
         """Tell the step whose job is joined: it runs, or ran when the plan was made and has ended since.
@@ -246,7 +264,7 @@ class _Road:
         last = told.steps[-1]
         if last.status is StepStatus.FAILED:
             return f"{last.step} failed"
-        waits = told.after.restart.concerns(told.after.wsus.dll_path) or told.after.restart_asked
+        waits = told.after.restart_due
         if waits and following is not None and not isinstance(following, RestartWork):
             return "the server waits for a restart: restart it, then run again"
         upgraded = any(isinstance(step, UpgradeServicePack) for step in self._plan.steps)
@@ -450,16 +468,23 @@ class _Road:
                 self._site.notes.append(
                     f"{told.after.staging.path} and the task stay for the next run, or for server.cleanup()"
                 )
+        return self._told(before, told, verification, told.message or "nothing was left to do")
+
+    def _so_far(self, before: HostFacts, told: _Told) -> Outcome | None:
+        """What was done before an error ended it; nothing more is asked of the server, and nothing of it is proof."""
+        if not (told.steps or told.evidence):
+            return None
+        return self._told(before, told, None, f"{told.message or 'nothing was done'}; then an error ended it")
+
+    def _told(self, before: HostFacts, told: _Told, verification: Verification | None, message: str) -> Outcome:
+        afterwards = self._plan.afterwards if verification is not None and not verification.ok else ()
         return Outcome(
             host=self._site.host,
-            message=told.message or "nothing was left to do",
+            message=message,
             changed=told.changed,
-            restart_pending=verification.restart_pending,
+            restart_pending=told.after.restart_due if verification is None else verification.restart_pending,
             steps=tuple(told.steps),
-            blocked=tuple(
-                str(reason)
-                for reason in (*self._plan.blocked, *told.blocked, *(() if verification.ok else self._plan.afterwards))
-            ),
+            blocked=tuple(str(reason) for reason in (*self._plan.blocked, *told.blocked, *afterwards)),
             verification=verification,
             evidence=(*told.evidence, *self._site.beside),
             plan_digest=self._plan.digest,

@@ -438,6 +438,11 @@ class HostFacts(Presentable):
         return shorter or self.boot_time >= ran.time
 
     @property
+    def restart_due(self) -> bool:
+        """Whether work on WSUS waits for a restart: its DLL's replacement, or what its setup has asked for."""
+        return self.restart.concerns(self.wsus.dll_path) or self.restart_asked
+
+    @property
     def restart_asked(self) -> bool:
         """Whether WSUS setup has asked for a restart, and there was none since, as far as anybody can tell."""
         record = self.upgrade

@@ -331,7 +331,7 @@ def _service_pack_1(
 ) -> Way:
     facts = diagnosis.facts
     warnings = tuple(install.warnings(facts, package, options))
-    waits = facts.restart.concerns(facts.wsus.dll_path) or facts.restart_asked
+    waits = facts.restart_due
     if waits and package is None and options.reboot == "if-needed":
         steps = restarts(options, "something is installed, and the DLL that is the proof waits for a restart")
         return Way(steps=steps, warnings=warnings, proof=install.proof(facts))

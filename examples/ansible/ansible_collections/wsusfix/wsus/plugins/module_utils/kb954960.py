@@ -138,8 +138,7 @@ class Told:
             exposed=diagnosis.exposed,
             worked_around=diagnosis.worked_around,
             observed=diagnosis.observed.value,
-            restart_pending=diagnosis.facts.restart.concerns(diagnosis.facts.wsus.dll_path)
-            or diagnosis.facts.restart_asked,
+            restart_pending=diagnosis.facts.restart_due,
             diagnosis=diagnosis.to_dict(),
         )
 
@@ -151,6 +150,14 @@ class Told:
             "text": str(plan),
         }
         self.warn(*plan.warnings)
+
+    def outcome(self, outcome: wsusfix.Outcome) -> None:
+        """Take down what was done, if only until an error ended it."""
+        self.values.update(
+            changed=self.values["changed"] or outcome.changed,
+            restart_pending=outcome.restart_pending,
+            outcome={**outcome.to_dict(), "text": str(outcome)},
+        )
 
     @staticmethod
     def consent(plan: wsusfix.Plan) -> wsusfix.ConsentError:
@@ -169,6 +176,8 @@ def library(module: AnsibleModule) -> Iterator[Told]:
     try:
         yield told
     except wsusfix.WsusFixError as error:
+        if isinstance(error.outcome, wsusfix.Outcome):
+            told.outcome(error.outcome)
         told.fail(str(error.at(host=module.params["host"])), error={**error.to_dict(), "unreached": unreached(error)})
 
 

@@ -252,12 +252,11 @@ def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options)
         raise told.consent(plan)
     told.values["events"] = []
     outcome = server.apply(plan, consent=told.module.params["consent"], on_event=lambda event: note(told, event))
+    told.outcome(outcome)
     told.values.update(
         changed=outcome.changed,
-        restart_pending=outcome.restart_pending,
         verdict=outcome.verdict,
         worked_around=None if outcome.verification is None else outcome.verification.worked_around,
-        outcome={**outcome.to_dict(), "text": str(outcome)},
         verification=None if outcome.verification is None else outcome.verification.to_dict(),
         diff=difference(before(plan), after(outcome)),
     )
