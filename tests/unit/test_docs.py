@@ -52,7 +52,9 @@ def test_every_error_is_explained_as_it_is() -> None:
 
 def test_what_an_error_carries_is_what_it_has() -> None:
     told = {row[0] for row in rows(ERRORS, "attribute")}
-    assert told | {"type"} == set(wsusfix.WsusFixError("something").to_dict())
+    error = wsusfix.WsusFixError("something")
+    assert told == set(vars(error))
+    assert (told - {"outcome"}) | {"type"} == set(error.to_dict())
 
 
 def test_every_page_is_named_in_the_readme() -> None:
