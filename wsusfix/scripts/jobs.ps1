@@ -56,12 +56,32 @@ function Get-Segments {
 function Get-TreeFiles {
     param([string] $Folder, [string] $Prefix)
     # Every file below the folder, as a path relative to it.
-    foreach ($name in @(Get-FolderEntries $Folder)) {
+    $names = @()
+    try {
+        $names = @(Get-FolderEntries $Folder)
+    }
+    catch {
+        # What an installer unpacks it removes again, perhaps just now.
+        if (Test-Folder $Folder) {
+            throw
+        }
+    }
+    foreach ($name in $names) {
         $inner = $Folder + '\' + $name
         if (-not (Test-Folder $inner)) {
             $Prefix + $name
+            continue
         }
-        elseif (-not (Test-ReparsePoint $inner)) {
+        $elsewhere = $true
+        try {
+            $elsewhere = Test-ReparsePoint $inner
+        }
+        catch {
+            if (Test-Folder $inner) {
+                throw
+            }
+        }
+        if (-not $elsewhere) {
             Get-TreeFiles $inner ($Prefix + $name + '\')
         }
     }

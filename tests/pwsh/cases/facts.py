@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.pwsh.cases.stage import Stage, case, state
 from wsusfix.facts import probe_parameters
-from wsusfix.lab.filesystem import CLOSED
+from wsusfix.lab.filesystem import CLOSED, WindowsError_
+from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.options import Timeouts
 
 
@@ -68,6 +69,50 @@ def _(stage: Stage) -> dict[str, Any]:
     assert answer["setup_SqlServerName"] == ""
     assert "setup_NoSuchValue" not in answer
     return answer
+
+
+@case("facts", "an installer removes what it had unpacked while its files are counted")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("started"), kind="install_update")
+    gone = [f"{host.staging_path}\\jobs\\a\\temp\\{name}" for name in ("one", "two")]
+    for folder in gone:
+        host.files.make_folders(folder)
+
+    class Clearing(SimulatedWindows):
+        def get_folder_entries(self, path: str) -> list[str]:
+            if path == gone[0]:
+                self.machine.files.remove_tree(path)
+                raise WindowsError_("gone", exception="System.IO.DirectoryNotFoundException")
+            return super().get_folder_entries(path)
+
+        def test_reparse_point(self, path: str) -> bool:
+            if path == gone[1]:
+                self.machine.files.remove_tree(path)
+                raise WindowsError_("gone", exception="System.IO.FileNotFoundException")
+            return super().test_reparse_point(path)
+
+    windows = Clearing(host.machine, host.session().process)
+    answer = stage.ask(host, "facts", windows=windows, **probe_parameters(Timeouts()))
+    assert (answer["leftovers"], answer["staging_state"], answer["job_id"]) == (2, "closed", "a")
+    assert not [folder for folder in gone if host.files.is_folder(folder)]
+    return answer
+
+
+@case("facts", "a folder that cannot be read", "may not be read", fails=True)
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("started"), kind="install_update")
+
+    class Closed(SimulatedWindows):
+        def get_folder_entries(self, path: str) -> list[str]:
+            if path.endswith("\\temp"):
+                raise WindowsError_("it may not be read", exception="System.UnauthorizedAccessException")
+            return super().get_folder_entries(path)
+
+    return stage.ask(
+        host, "facts", windows=Closed(host.machine, host.session().process), **probe_parameters(Timeouts())
+    )
 
 
 @case("facts", "more pending renames than fit")
