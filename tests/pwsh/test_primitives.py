@@ -198,6 +198,69 @@ def test_over_tls_it_is_http_that_answers_whatever_name_the_certificate_has(
         assert not str(kept).isdigit()
 
 
+#: The scheduler before Windows 6.0, whose program is asked here and not run.
+_OLD_SCHEDULER: Final = r"""
+$ErrorActionPreference = 'Stop'
+function Get-WindowsDirectory { return 'C:\Windows' }
+function Test-OldScheduler { return $true }
+function Test-SystemTask { return $false }
+$script:asked = @()
+function Invoke-Schtasks {
+    param([string] $Arguments)
+    $script:asked += $Arguments
+    if ($Arguments -like $refused) { return 'schtasks.exe ended with exit code 1' }
+    return ''
+}
+(Register-SystemTask 'wsusfix' 'C:\Windows\wsusfix\jobs\a\job.ps1') + '|' + ($script:asked -join '|')
+"""
+
+
+@pytest.mark.parametrize(
+    ("switch", "refused", "times", "trouble"),
+    [
+        (" /f", "none", ["00:00:00"], ""),
+        (" /f", "*00:00:00*", ["00:00:00", "00:00"], ""),
+        ("", "* /f", ["00:00:00"], ""),
+        ("", "*", ["00:00:00", "00:00", "23:59:00", "23:59"], "schtasks.exe ended with exit code 1"),
+    ],
+)
+def test_the_old_scheduler_is_asked_in_every_form_that_its_versions_take(
+    shell: Shell, switch: str, refused: str, times: list[str], trouble: str
+) -> None:
+    of_version = f"function Get-ReplaceSwitch {{ return '{switch}' }}\n$refused = '{refused}'\n"
+    (told,) = shell.run(f"{source('windows')}\n{of_version}{_OLD_SCHEDULER}").output
+    ended, *asked = str(told).split("|")
+    assert ended == trouble
+    command = (
+        r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe -NoLogo -NoProfile -NonInteractive "
+        r"-ExecutionPolicy RemoteSigned -File C:\Windows\wsusfix\jobs\a\job.ps1"
+    )
+    assert asked == [f'/create /tn wsusfix /tr "{command}" /sc ONCE /st {time} /ru SYSTEM{switch}' for time in times]
+
+
+@pytest.mark.parametrize("wrapped", ["$missing", "(New-Object System.Exception('asked', $missing))"])
+def test_an_update_that_wsus_does_not_have_is_none_however_its_error_is_wrapped(shell: Shell, wrapped: str) -> None:
+    types = "\n".join(
+        f"Add-Type 'public class {name} : System.Exception {{ public {name}(System.Exception inner) : "
+        'base("none", inner) { } }\''
+        for name in ("WsusObjectNotFoundException", "WsusOtherException")
+    )
+    ask = f"""{source("windows")}
+$ErrorActionPreference = 'Stop'
+{types}
+function Connect-Wsus {{ return 1 }}
+function Get-WsusUpdate {{
+    $cause = New-Object System.Exception('no row')
+    $missing = New-Object -TypeName $kind -ArgumentList $cause
+    throw {wrapped}
+}}
+"""
+    found = f"{ask}\n$kind = 'WsusObjectNotFoundException'\n'none: ' + @(Get-WsusRevisions 'a').Length"
+    assert shell.run(found).output == ["none: 0"]
+    result = shell.run(f"{ask}\n$kind = 'WsusOtherException'\n'none: ' + @(Get-WsusRevisions 'a').Length")
+    assert (result.state, result.output) == ("Failed", [])
+
+
 def _script(functions: str, places: dict[str, str]) -> str:
     given = "\n".join(f"${name} = '{value}'" for name, value in places.items())
     return f"{functions}\n$ErrorActionPreference = 'Stop'\n{_TELL}\n{given}\n(& {{\n{_CALLS}\n}}) -join \"`n\"\n"

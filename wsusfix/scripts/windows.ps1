@@ -651,6 +651,15 @@ function Test-OldScheduler {
     return ([System.Environment]::OSVersion.Version.Major -lt 6)
 }
 
+function Get-ReplaceSwitch {
+    # That a task is created in place of one of its name: schtasks of Windows XP has no such switch, and refuses it.
+    $version = [System.Environment]::OSVersion.Version
+    if ($version.Major -eq 5 -and $version.Minor -lt 2) {
+        return ''
+    }
+    return ' /f'
+}
+
 function Get-TaskFolder {
     param($Service)
     [void] $Service.Connect()
@@ -701,7 +710,7 @@ function Register-SystemTask {
             $trouble = ''
             foreach ($time in @('00:00:00', '00:00', '23:59:00', '23:59')) {
                 $trouble = Invoke-Schtasks ('/create /tn ' + $Name + ' /tr "' + $command + '" /sc ONCE /st ' + $time +
-                    ' /ru SYSTEM /f')
+                    ' /ru SYSTEM' + (Get-ReplaceSwitch))
                 if ($trouble -eq '') {
                     break
                 }
@@ -1362,8 +1371,13 @@ function Get-WsusRevisions {
         $newest = Get-WsusUpdate $server $Id
     }
     catch {
-        if ($_.Exception.GetBaseException().GetType().Name -ceq 'WsusObjectNotFoundException') {
-            return
+        # PowerShell wraps what a method throws, and WSUS may wrap a cause into its own.
+        $cause = $_.Exception
+        while ($null -ne $cause) {
+            if ($cause.GetType().Name -ceq 'WsusObjectNotFoundException') {
+                return
+            }
+            $cause = $cause.InnerException
         }
         throw
     }
