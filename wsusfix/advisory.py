@@ -170,6 +170,8 @@ SBS_SUITES: Final = ("Small Business", "Small Business(Restricted)")
 
 #: The scheduler of Windows before 6.0 ends what it has started after three days, and its schtasks has no switch for
 #: that (Task Scheduler 1.0, ``ITask::SetMaxRunTime``; that 2003 keeps the default of 72 hours is *recalled*).
+#: Nor has it one for power: on battery such a task is not begun, and it is ended where mains fails ("Set power
+#: management options for a scheduled task", Windows Server 2003; that a task of schtasks has both set is *recalled*).
 OLD_SCHEDULER_BEFORE: Final = Version("6.0")
 OLD_SCHEDULER_ENDS: Final = timedelta(hours=72)
 

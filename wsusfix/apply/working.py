@@ -88,8 +88,7 @@ NEVER_BEGAN: Final = Ended(
     "the scheduled task never began, and the job was given up",
     "is the Task Scheduler service running, and does policy let SYSTEM run PowerShell? then run again",
 )
-
-
+_ON_BATTERY: Final = "this Windows begins no task while it runs on battery, which may be a UPS"
 WINDOW_OVER: Final = Ended(
     StepStatus.FAILED,
     "the maintenance window was over, and the step was not begun",
@@ -475,6 +474,8 @@ def explained(ended: Ended, after: HostFacts) -> Ended:
         return Ended(
             ended.status, why, "have the policy set to RemoteSigned while this server is mended, then run again"
         )
+    if ended is NEVER_BEGAN and after.os.release < advisory.OLD_SCHEDULER_BEFORE:
+        ended = Ended(ended.status, ended.why, f"{_ON_BATTERY}; {ended.hint}")
     free = min(after.staging.free, after.staging.system_free)
     if free < advisory.STAGING_RESERVE:
         why = f"{ended.why}; only {bytes_text(free)} are free on the server's drive"
