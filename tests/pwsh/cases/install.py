@@ -174,7 +174,7 @@ def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
     opens = time_text(host.machine.now() + 50)
     last = stage.install(host, windows=hasty(host), not_before=opens)
-    assert last["phases"] == _ROAD.replace("started", "started waiting_for_window")
+    assert last["phases"] == _ROAD.replace("started", "started waiting_for_window window_open")
     assert last["until"] == opens
     assert host.session().get_clock() >= opens
     return last

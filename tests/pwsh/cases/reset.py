@@ -535,7 +535,9 @@ def _(stage: Stage) -> dict[str, Any]:
     opens = (datetime.now(timezone.utc) + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     answer = stage.reset(host, windows=windows, not_before=opens)
     assert seen == [True]
-    assert answer["phases"].startswith("started restored_first waiting_for_window saved suspended switched ")
+    assert answer["phases"].startswith(
+        "started restored_first waiting_for_window window_open saved suspended switched "
+    )
     return answer
 
 

@@ -868,7 +868,7 @@ def _(stage: Stage) -> dict[str, Any]:
     # Times travel as whole seconds.
     opens = int(host.machine.now()) + 100
     last = restart(stage, host, Told(host.machine, host.session().process), not_before=time_text(opens))
-    assert last["phases"] == "started waiting_for_window restarting finished"
+    assert last["phases"] == "started waiting_for_window window_open restarting finished"
     return last
 
 
