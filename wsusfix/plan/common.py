@@ -101,13 +101,16 @@ def let_it_end(job: JobFacts) -> str:
             "it makes a replica again of what a reset had switched, and tries for a day: see that WSUS runs and what "
             "it is doing; when the job has ended, plan again"
         )
+    if job.waits_for_window:
+        return f"{LET_IT_END}; or call it off, while it waits for its maintenance window: server.withdraw()"
     return LET_IT_END
 
 
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:
     """Say that an earlier run left something behind, or is still at work."""
     if facts.job is not None and facts.job.active:
-        yield f"a job of wsusfix is at work: {facts.job}; only its end tells"
+        off = "; until its maintenance window opens, server.withdraw() calls it off"
+        yield f"a job of wsusfix is at work: {facts.job}; only its end tells{off if facts.job.waits_for_window else ''}"
     elif facts.staging.leftovers:
         left = counted(facts.staging.leftovers, "file")
         yield f"an earlier run left {left} in {facts.staging.path}: applying clears that away"

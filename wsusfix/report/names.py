@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from wsusfix.errors import NotAllowedError, PackageError, UsageError
 from wsusfix.report.run import HostResult, Run
+from wsusfix.scripts.contracts import JobPhase
 
 __all__ = ["Naming", "kept", "left_out", "replaced"]
 
@@ -154,6 +155,9 @@ def _names(result: HostResult) -> Iterator[tuple[str, str]]:
             yield "server", approvals.upstream
     for evidence in result.evidence:
         yield from _account(evidence.account, evidence.account_sid)
+        for step in evidence.steps:
+            if step.phase is JobPhase.WITHDRAWN:
+                yield "sid", step.values.get("account_sid", "")
     saved = result.outcome.saved if result.outcome is not None else None
     for approval in saved.approvals if saved is not None else ():
         yield from _account(approval.administrator, "")
