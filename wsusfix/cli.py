@@ -72,8 +72,9 @@ _WORST: Final = (
 )
 
 _EPILOG: Final = """\
-exit codes: 0 all well (fixed, not affected, not a server, or remediated and verified), 1 unexpected, 2 usage,
-3 exposed and not fixed, or unknown, 4 plan blocked, 5 remediation failed, 6 not reached or not allowed;
+exit codes: 0 all well (fixed, not affected, not a server, remediated and verified, or withdrawn), 1 unexpected,
+2 usage, 3 exposed and not fixed, or unknown, 4 plan blocked, 5 remediation failed, or nothing was withdrawn,
+6 not reached or not allowed;
 of several hosts the worst, in the order 1, 2, 6, 5, 4, 3, 0.
 
 The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
