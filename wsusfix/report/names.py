@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from wsusfix.errors import NotAllowedError, PackageError, UsageError
+from wsusfix.events import JobState
 from wsusfix.report.run import HostResult, Run
 from wsusfix.scripts.contracts import JobPhase
 
@@ -158,6 +159,9 @@ def _names(result: HostResult) -> Iterator[tuple[str, str]]:
         for step in evidence.steps:
             if step.phase is JobPhase.WITHDRAWN:
                 yield "sid", step.values.get("account_sid", "")
+    for moment in result.events:
+        if isinstance(moment.event, JobState) and moment.event.phase == JobPhase.WITHDRAWN.value:
+            yield "sid", moment.event.detail.removeprefix("by ")
     saved = result.outcome.saved if result.outcome is not None else None
     for approval in saved.approvals if saved is not None else ():
         yield from _account(approval.administrator, "")
