@@ -226,9 +226,7 @@ def _failed(job: Job) -> Ended:
         case JobReason.WINDOW_OVER:
             return WINDOW_OVER
         case JobReason.WITHDRAWN:
-            ended = withdrawn(job)
-            why = f"{ended.why.partition(';')[0]}{untouched}"
-            return Ended(ended.status, why, ended.hint)
+            return withdrawn(job, untouched.removeprefix("; "))
         case JobReason.KEPT_REFUSED:
             why, hint = "the folder that keeps what is saved is not closed as it must be", "find out who made it"
         case JobReason.NOT_WSUS_ADMINISTRATOR:

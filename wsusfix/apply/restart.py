@@ -193,7 +193,7 @@ class RestartWork(Work[Restart]):
                 why = "the maintenance window was over: what was installed stays, only the restart is missing"
                 return Ended(StepStatus.FAILED, why, "restart the server, or give a later not_after; then run again")
             case JobReason.WITHDRAWN:
-                return withdrawn(job)
+                return withdrawn(job, "what was installed stays, only the restart is missing")
             case JobReason.INSTALLER_BUSY:
                 return Ended(StepStatus.FAILED, "another installation ran all the time", "let it end, then run again")
             case JobReason.NOT_RESTARTED:

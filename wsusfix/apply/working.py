@@ -415,13 +415,12 @@ def never_began(job: Job) -> bool:
     return job.status is JobStatus.NEVER_STARTED or (job.last is not None and job.last.phase is JobPhase.ABANDONED)
 
 
-def withdrawn(job: Job) -> Ended:
-    """Say that a job was called off while it waited for its maintenance window."""
+def withdrawn(job: Job, untouched: str = "nothing was changed") -> Ended:
+    """Say that a job was called off while it waited for its maintenance window, and how it left the server."""
     by = next((step.values.get("account_sid") for step in job.steps if step.phase is JobPhase.WITHDRAWN), "")
     return Ended(
         StepStatus.FAILED,
-        f"the job was withdrawn{f' by {by}' if by else ''} while it waited for its maintenance window; "
-        "nothing was changed",
+        f"the job was withdrawn{f' by {by}' if by else ''} while it waited for its maintenance window; {untouched}",
         "plan again when it is to be done after all",
     )
 

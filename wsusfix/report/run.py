@@ -25,6 +25,7 @@ class HostResult(Presentable):
     Args:
         events: what an observer was told, with times; see :class:`wsusfix.Recorder`.
         begun: whether it had its turn; a run that is ended before that leaves it as it was.
+        withdrawal: of a run that calls jobs off, the one that was.
     """
 
     host: str

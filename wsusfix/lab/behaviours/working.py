@@ -141,7 +141,8 @@ def wait_window(windows: SimulatedWindows, folder: str, parameters: Parameters, 
 
 def _withdrawn(windows: SimulatedWindows, folder: str, result: Result) -> bool:
     result["reason"] = JobReason.WITHDRAWN.value
-    last = from_lines(([(0, ""), *whole_states(windows, folder)])[-1][1]) or {}
+    *_, (_, text) = whole_states(windows, folder)
+    last = from_lines(text) or {}
     if last.get("phase") == JobPhase.WITHDRAWN.value:
         result["detail"] = f"by {last.get('account_sid', '')}"
     return False
