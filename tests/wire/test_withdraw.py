@@ -14,6 +14,7 @@ import wsusfix
 from tests.wire.servers import wait_until
 from wsusfix.cli import main
 from wsusfix.lab import Host, Lab
+from wsusfix.lab.windows import SimulatedWindows
 from wsusfix.remote import job as jobs
 from wsusfix.remote.job import Withdrawal
 
@@ -193,6 +194,26 @@ def test_a_job_that_has_only_been_ordered_is_not_called_off(
     assert not following.ended().changed
 
 
+def test_it_looks_after_every_wait_whether_it_was_called_off(
+    host: Host, server: wsusfix.WsusServer, chosen: wsusfix.Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    wait = SimulatedWindows.wait_seconds
+
+    def waiting_so_long(windows: SimulatedWindows, seconds: float) -> None:
+        waited.append(seconds)
+        wait(windows, seconds)
+
+    host.faults.hold_job(phase="waiting_for_window")
+    following = Following(host, chosen)
+    in_phase(host, "waiting_for_window")
+    ask(server)
+    monkeypatch.setattr(SimulatedWindows, "wait_seconds", waiting_so_long)
+    host.faults.let_job_go()
+    assert following.ended().failed
+    assert waited == [20]
+
+
 # --- the races --------------------------------------------------------------------------------------------------------
 
 
@@ -243,8 +264,6 @@ def test_a_job_does_not_say_past_its_withdrawal_that_it_waits(
 
 def in_the_last_moment(host: Host, happen: Callable[[], object], phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let something happen, once, right before a state of this phase is written, by whomever."""
-    from wsusfix.lab.windows import SimulatedWindows
-
     add = SimulatedWindows.add_text_file
     left = [happen]
 

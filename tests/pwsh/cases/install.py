@@ -185,6 +185,8 @@ def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
     last = stage.install(host, windows=called_off(host), not_before=time_text(host.machine.now() + 3000))
     assert last["phases"] == "started waiting_for_window withdrawn finished"
+    # It looks after every wait.
+    assert host.machine.clock_offset == 20
     assert (last["detail"], host.installations) == ("by S-1-5-21-7", ())
     (entry,) = host.event_log
     assert "result: withdrawn\r\n" in entry.text
