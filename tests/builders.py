@@ -79,6 +79,9 @@ CLEANUP: Final[dict[str, Any]] = {
     "removal_meant": False,
 }
 
+#: What is asked to call off the job that waits.
+WITHDRAW: Final[dict[str, Any]] = {"staging_name": STAGING_NAME, "start_seconds": 60}
+
 Changes = dict[str, Any]
 
 # --- what may stand on a server, as changes to the ordinary answer ------------------------------------------------

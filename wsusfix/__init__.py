@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         StartServices,
         UpgradeServicePack,
     )
-    from wsusfix.remote.job import Cleanup, Job
+    from wsusfix.remote.job import Cleanup, Job, Withdrawal
     from wsusfix.results import (
         Canary,
         CanaryState,
@@ -140,7 +140,7 @@ _HOMES = {
         "StartServices",
         "UpgradeServicePack",
     ),
-    "wsusfix.remote.job": ("Cleanup", "Job"),
+    "wsusfix.remote.job": ("Cleanup", "Job", "Withdrawal"),
     "wsusfix.results": (
         "Canary",
         "CanaryState",
@@ -236,6 +236,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "Verification",
+    "Withdrawal",
     "WsusFixError",
     "WsusServer",
     "__version__",

@@ -73,8 +73,9 @@ _WORST: Final = (
 )
 
 _EPILOG: Final = """\
-exit codes: 0 all well (fixed, not affected, not a server, or remediated and verified), 1 unexpected, 2 usage,
-3 exposed and not fixed, or unknown, 4 plan blocked, 5 remediation failed, 6 not reached or not allowed;
+exit codes: 0 all well (fixed, not affected, not a server, remediated and verified, or withdrawn), 1 unexpected,
+2 usage, 3 exposed and not fixed, or unknown, 4 plan blocked, 5 remediation failed, or nothing was withdrawn,
+6 not reached or not allowed;
 of several hosts the worst, in the order 1, 2, 6, 5, 4, 3, 0.
 
 The password comes from WSUSFIX_PASSWORD or is asked for; it is never an argument.
@@ -195,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "remediate":
             command.add_argument("--yes", action="store_true", help="consent to what cannot be undone")
             command.add_argument("--dry-run", action="store_true", help="leave out apply, and nothing else")
+    _withdraw_command(commands, shared)
     _logs_command(commands)
     _client_commands(commands)
     lab = commands.add_parser("lab", help="start simulated servers to try things out on")
@@ -215,6 +217,20 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--verbose", action="store_true", help="log what happens to standard error")
     lab.set_defaults(run=_lab)
     return parser
+
+
+def _withdraw_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    text = "call off the job that waits for its maintenance window"
+    command = commands.add_parser(
+        "withdraw",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. One that is at work is left alone.",
+        epilog="exit codes: 0 it was withdrawn, 2 usage, 5 no job waits there, or it is at work, 6 not reached",
+        parents=[shared],
+    )
+    command.set_defaults(run=lambda chosen: _over_hosts(chosen, _withdraw))
 
 
 def _shared_options() -> argparse.ArgumentParser:
@@ -615,6 +631,12 @@ def _remediate(
     return result, ExitCode.EXPOSED if outcome.restart_pending and not outcome.failed else ExitCode.FAILED
 
 
+def _withdraw(
+    server: WsusServer, _: argparse.Namespace, __: Callable[[HostResult], object]
+) -> tuple[HostResult, ExitCode]:
+    return HostResult(server.host, withdrawal=server.withdraw()), ExitCode.WELL
+
+
 _REPORT: Final[Mapping[str, Callable[..., str]]] = {
     "report.md": report.markdown,
     "report.html": report.html,
@@ -849,6 +871,7 @@ _WORDS: Final = (
     (r"pass username= and password=", "say --username, type the password"),
     (r"(?:pass )?consent=True \(--yes\)", "say --yes"),
     (r"server\.job\(\) tells", "wsusfix diagnose tells"),
+    (r"server\.withdraw\(\)", "wsusfix withdraw"),
     (r"\bapplying again joins it", "running again joins it"),
     (r"\bplan and apply again for", "run again for"),
     (r"\btimeouts\.job\b", "--timeout"),

@@ -18,7 +18,7 @@ __all__ = ["Event", "JobState", "Moment", "Note", "Observer", "PhaseBegun", "Rec
 
 @dataclass(frozen=True, repr=False)
 class PhaseBegun(Presentable):
-    """A phase of the road begins on a host: connect, facts, plan, upload, job, verify, cleanup."""
+    """A phase of the road begins on a host: connect, facts, plan, upload, job, verify, cleanup, withdraw."""
 
     host: str
     phase: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -46,19 +46,22 @@ from wsusfix.scripts.contracts import RESET_APPROVALS, JobPhase, JobStatus, Rese
 from wsusfix.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from wsusfix.remote.job import Cleanup, Job
+    from wsusfix.remote.job import Cleanup, Job, Withdrawal
 
 __all__ = ["Packages", "WsusServer", "checked_options", "connect", "read_packages", "remediate"]
 
 #: For which the agent's own program is waited for, in seconds: it passes the question on and ends.
 _ASKING: Final = 60
+#: For which a job that was called off is waited for, in seconds: it looks every 20 of them.
+_SEES: Final = 60.0
 
 
 class WsusServer:
     """A server reached over PowerShell remoting; made by :func:`connect`.
 
     One thread at a time.  Only :meth:`apply`, :meth:`stage`, :meth:`upload` and :meth:`cleanup` change anything there;
-    :meth:`detect_now` lets a client do what it would do by itself later.
+    :meth:`withdraw` calls off what has not begun, and :meth:`detect_now` lets a client do what it would do by itself
+    later.
 
     >>> with wsusfix.connect("wsus01", username="CORP\\\\admin", password=secret) as server:  # doctest: +SKIP
     ...     print(server.diagnose())
@@ -468,6 +471,34 @@ class WsusServer:
         known = self.facts().job
         return None if known is None else job.look(self._session, known.job_id, self._connection.timeouts)
 
+    def withdraw(self) -> Withdrawal:
+        """Call off the job that waits for its maintenance window, and wait until it has seen that.
+
+        It has changed nothing then, and whoever follows it is told. Again is safe. What was uploaded stays for the next
+        run, or for :meth:`cleanup`.
+
+        >>> server.withdraw()
+        Traceback (most recent call last):
+        ...
+        wsusfix.errors.RefusedByServerError: 127.0.0.2, withdraw: there is no job of wsusfix on the server, ...
+
+        Raises:
+            RefusedByServerError: there is no job, or it does not wait: ``reason`` is ``"no_job"`` or ``"not_waiting"``.
+                One that is at work goes on.
+        """
+        from wsusfix.remote import job
+
+        self._begin("withdraw")
+        timeouts = self._connection.timeouts
+        told = job.withdraw(self._session, timeouts)
+        try:
+            job.follow(self._session, told.job_id, timeouts, self._tell, patience=_SEES)
+        except WsusFixError as error:
+            # It is called off all the same.
+            self._tell(Note(self.host, "withdraw", error.message))
+            return told
+        return replace(told, ended=True)
+
     def cleanup(self) -> Cleanup:
         """Remove the task and everything else that wsusfix left on the server.
 
@@ -506,6 +537,11 @@ class _Watched:
         match event:
             case JobState(phase=JobPhase.FINISHED.value) | PhaseBegun(phase="collect" | "verify" | "cleanup"):
                 self.left = "the job on the server has ended; plan and apply again for what is left to do"
+            case JobState(phase=JobPhase.WAITING_FOR_WINDOW.value):
+                self.left = (
+                    "the job on the server waits for its maintenance window; applying again joins it, "
+                    "server.withdraw() calls it off"
+                )
             case JobState() | PhaseBegun(phase="job") | Note(phase="job"):
                 self.left = "the job on the server goes on; server.job() tells how it stands, applying again joins it"
             case _:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+import wsusfix
 from tests.ansible.collection import load
 from tests.wire.servers import wait_until
 from wsusfix.lab import Host, Lab
@@ -73,6 +75,33 @@ def test_a_failed_installation_fails_with_the_reason_and_is_cleared_away_when_as
     assert cleaned["removed"]
     assert not [path for path in host.files if "wsusfix" in path.lower()]
     assert ask(server=host, state="cleaned")["changed"] is False
+
+
+def test_a_change_is_called_off_while_its_job_waits_and_never_later(estate: Lab, ask: Asked) -> None:
+    host = estate.add_server("waits", wsus="3.0 SP1")
+    host.machine.pace = 0.001
+    for check in (True, False):
+        told = ask(server=host, state="withdrawn", check=check)
+        assert (told["failed"], told.get("changed", False)) == (True, False)
+        assert "job" in told["msg"]
+    opens = datetime.now(timezone.utc) + timedelta(hours=5)
+
+    def lose(event: wsusfix.Event) -> None:
+        if isinstance(event, wsusfix.JobState) and event.phase == "waiting_for_window":
+            raise KeyboardInterrupt
+
+    chosen = wsusfix.Options(package=estate.package("WSUS-KB954960-x64.exe"), not_before=opens)
+    with wsusfix.connect(**host.connection) as server, pytest.raises(KeyboardInterrupt):
+        server.apply(server.plan(chosen, logs=False), consent=True, on_event=lose)
+    assert ask(server=host, state="withdrawn", check=True)["changed"] is True
+    assert not host.jobs[0].ended
+    told = ask(server=host, state="withdrawn")
+    assert told["changed"] is True
+    assert (told["withdrawal"]["kind"], told["withdrawal"]["ended"]) == ("install_update", True)
+    for check in (True, False):
+        assert ask(server=host, state="withdrawn", check=check)["changed"] is False
+    assert (host.installations, host.dll_version) == ((), "3.1.6001.65")
+    assert ask(server=host, state="cleaned")["changed"] is True
 
 
 def test_what_cannot_be_removed_is_a_warning(estate: Lab, ask: Asked) -> None:

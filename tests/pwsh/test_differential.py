@@ -162,6 +162,7 @@ def questions(state: State) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "stage", {**about, "reserve": "1000"}
     yield "assemble", about
     yield "facts", probe_parameters(Timeouts())
+    yield "withdraw_job", builders.WITHDRAW
     yield "cleanup", builders.CLEANUP
 
 

@@ -469,6 +469,18 @@ def test_what_a_job_left_is_told_or_refused(answer: dict[Any, Any]) -> None:
 
 
 @FUZZ
+@given(answers(CONTRACTS["withdraw_job"]))
+def test_what_was_withdrawn_is_told_or_refused(answer: dict[Any, Any]) -> None:
+    try:
+        withdrawal = jobs.withdraw(session_of(answer), TIMEOUTS)
+    except REFUSALS as error:
+        harmless(str(error))
+        return
+    harmless(str(withdrawal) + repr(withdrawal))
+    json.dumps(withdrawal.to_dict())
+
+
+@FUZZ
 @given(answers(CONTRACTS["cleanup"]))
 def test_what_was_cleaned_up_is_told_or_refused(answer: dict[Any, Any]) -> None:
     try:

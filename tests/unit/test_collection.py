@@ -139,6 +139,8 @@ def test_an_example_reaches_the_server_and_not_the_delegate(name: str) -> None:
         ("restart the server, or say reboot='if-needed'; then run again", "or say reboot: if-needed; then"),
         ("run the same command again; server.job() tells how the job stands", "; running the task again joins it"),
         ("stay for the next run, or for server.cleanup()", "stay for the next run, or for state: cleaned"),
+        ("until it opens, server.withdraw() calls it off", "until it opens, state: withdrawn calls it off"),
+        ("see its end, or call it off: server.withdraw()", "see its end, or call it off: state: withdrawn"),
         ("then pass consent=True (--yes)", "then say consent: true"),
         ("back the database up by hand and say backup=False", "say backup: false"),
         ("use encryption='always', or ssl=True", "use encryption: always, or ssl: true"),

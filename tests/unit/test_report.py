@@ -20,7 +20,7 @@ from wsusfix.facts.approvals import Saved, SavedApproval
 from wsusfix.logs.correlate import correlate
 from wsusfix.logs.findings import FileKind, ServerFinding
 from wsusfix.logs.machine import MachineLogs
-from wsusfix.remote.job import JobStep
+from wsusfix.remote.job import JobStep, Withdrawal
 from wsusfix.report import HostResult, Run
 from wsusfix.results import DatabaseBackup
 from wsusfix.scripts.contracts import JobPhase
@@ -393,6 +393,28 @@ def test_whoever_asked_for_a_job_is_left_out_also_where_the_look_was_anothers(wr
     for name in ("olav", "WORK", "S-1-5-21-9-9-9-500"):
         assert re.search(rf"\b{name}\b", told) is None, name
     assert "user-2" in told
+
+
+@ways
+def test_whoever_called_a_job_off_is_left_out(write: Any) -> None:
+    sid = "S-1-5-21-9-9-9-501"
+    step = JobStep(3, JobPhase.WITHDRAWN, "2008-09-02T10:02:00Z", {"account_sid": sid})
+    failed = mended(evidence=(builders.evidence(steps=(step,)),), message=f"failed: withdrawn by {sid}")
+    state = JobState("wsus01", "0123456789ab", 3, "withdrawn", "2008-09-02T10:02:00Z", f"by {sid}")
+    withdrawal = Withdrawal("wsus01", "0123456789ab", "install_update", ended=True)
+    called_off = HostResult("wsus01", withdrawal=withdrawal, events=(Moment(at(9), state, at(9)),))
+    assert sid in write(run(failed))
+    assert sid in report.json(run(called_off))
+    for host in (failed, called_off):
+        assert sid not in write(run(host), anonymous=True)
+
+
+@ways
+def test_every_way_tells_which_job_was_called_off(write: Any) -> None:
+    told = write(run(HostResult("wsus01", withdrawal=Withdrawal("wsus01", "0123456789ab", "install_update"))))
+    for value in ("0123456789ab", "install_update" if write is report.json else "withdrawn"):
+        assert value in told
+    assert "not reached" not in told
 
 
 @ways

@@ -27,7 +27,7 @@ from wsusfix.logs.detections import Detection
 from wsusfix.options import Connection, Options, Timeouts
 from wsusfix.plan import InstallUpdate, plan
 from wsusfix.present import Presentable
-from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile
+from wsusfix.remote.job import Cleanup, Job, JobStep, Left, LogFile, Withdrawal
 from wsusfix.remote.upload import Upload
 from wsusfix.report import HostResult, Run
 from wsusfix.results import (
@@ -119,6 +119,7 @@ def _one_of_each() -> list[Presentable]:
         Job("0123456789ab", "install_update", JobStatus.RUNNING, (step,)),
         Left("begin\nend\n", (log,)),
         Cleanup("wsus01", ("task",), ("C:\\Windows\\wsusfix",)),
+        Withdrawal("wsus01", "0123456789ab", "install_update", ended=True),
         Upload("C:\\Windows\\wsusfix\\a.exe", builders.SHA256, 4_500_000, 0),
         Connection("wsus01"),
         Options(package="a.exe", package_arguments=("/q",)),

@@ -20,6 +20,7 @@ from wsusfix.scripts.contracts import (
     Contract,
     ContractError,
     JobPhase,
+    JobReason,
     JobStatus,
     Refusal,
     StagingState,
@@ -316,7 +317,7 @@ def states_written(text: str) -> dict[str, set[str]]:
     for command in nodes(text, "command"):
         words = words_of(command)
         name = text_of(command.children[0])
-        if name not in {"Add-State", "Add-Quietly"} or literal(words[1]) is None:
+        if name not in {"Add-State", "Add-StateAt", "Add-Quietly"} or literal(words[1]) is None:
             continue
         table = next((node for node in gate.walk(words[2]) if node.type == "hash_literal_expression"), None)
         if table is not None:
@@ -334,7 +335,8 @@ def states_written(text: str) -> dict[str, set[str]]:
 def test_a_job_writes_every_state_of_its_contract_with_exactly_its_keys(kind: str) -> None:
     written = states_written(own_part(kind))
     states = JOBS[kind].states
-    wanted = {phase.value: set(keys) for phase, keys in states.items() if phase is not JobPhase.ABANDONED}
+    others = (JobPhase.ABANDONED, JobPhase.WITHDRAWN)
+    wanted = {phase.value: set(keys) for phase, keys in states.items() if phase not in others}
     assert written == wanted
 
 
@@ -346,8 +348,18 @@ def test_a_job_that_is_given_up_is_told_so_by_the_first_state() -> None:
     assert set(re.findall(r"'(\w+)'", tokens.group(1))) == {JobPhase.STARTED.value, JobPhase.ABANDONED.value}
 
 
+def test_a_job_that_is_called_off_is_told_so_by_a_state_that_is_in_the_contract_of_each_that_waits() -> None:
+    for name, job in JOBS.items():
+        waits = "Wait-Window" in source(name)
+        if waits:
+            keys = set(job.states[JobPhase.WITHDRAWN])
+            assert states_written(compose("withdraw_job").text) == {JobPhase.WITHDRAWN.value: keys}
+        assert ({JobPhase.WITHDRAWN, JobPhase.WINDOW_OPEN, JobPhase.WAITING_FOR_WINDOW} <= set(job.states)) == waits
+        assert ({JobReason.WITHDRAWN, JobReason.WINDOW_OVER} <= job.reasons) == waits
+
+
 def test_every_state_begins_with_phase_time_and_process_and_ends_with_end() -> None:
-    function = shared()["Add-State"]
+    function = shared()["Get-StateText"]
     keys = re.findall(r"(?:'|`n)(\w+)='? ?", function)
     assert keys == ["phase", "time", "pid", "created"]
     assert '"end`n"' in function

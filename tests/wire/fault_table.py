@@ -264,7 +264,12 @@ def _upload() -> Iterator[Cell]:
 # --- the job --------------------------------------------------------------------------------------------------------
 
 #: Without a window nobody waits for one.
-_OTHER_PHASES: Final = (JobPhase.ABANDONED, JobPhase.WAITING_FOR_WINDOW)
+_OTHER_PHASES: Final = (
+    JobPhase.ABANDONED,
+    JobPhase.WAITING_FOR_WINDOW,
+    JobPhase.WITHDRAWN,
+    JobPhase.WINDOW_OPEN,
+)
 _PHASES_OF_A_JOB: Final = tuple(phase for phase in INSTALL_UPDATE.states if phase not in _OTHER_PHASES)
 
 

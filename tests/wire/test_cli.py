@@ -139,6 +139,7 @@ def test_remediate_needs_yes_and_then_mends_once(
         ("restart the server, or say reboot='if-needed'; then run again", "or say --reboot if-needed; then"),
         ("run the same command again; server.job() tells how the job stands", "; wsusfix diagnose tells how the job"),
         ("the task stay for the next run, or for server.cleanup()", "the task stay for the next run"),
+        ("see its end, or call it off: server.withdraw()", "see its end, or call it off: wsusfix withdraw"),
         ("server.job() tells how it stands, applying again joins it", "how it stands, running again joins it"),
         ("has ended; plan and apply again for what is left to do", "has ended; run again for what is left to do"),
         ("to join it, or give timeouts.job more seconds", "or give --timeout more seconds"),

@@ -129,7 +129,8 @@ def test_no_two_cells_are_the_same() -> None:
 def test_every_documented_exit_code_and_every_phase_of_a_job_is_in_the_table() -> None:
     names = {cell.name for cell in CELLS}
     assert {f"job: installed: exit code {code}" for code in EXIT_CODES} <= names
-    phases = {phase.value for phase in INSTALL_UPDATE.states} - {"abandoned", "waiting_for_window"}
+    windows = {"waiting_for_window", "withdrawn", "window_open"}
+    phases = {phase.value for phase in INSTALL_UPDATE.states} - {"abandoned", *windows}
     for fault in ("job's process killed", "server restarts"):
         assert {f"job: {phase}: {fault}" for phase in phases} <= names
 

@@ -32,7 +32,7 @@ ASKED = (
     *(f"WsusServer.{name}" for name in ("logs", "surroundings")),
 )
 #: What reaches a machine beside those.
-REACHING = ("client_log", "client_settings", "detect_now", "detections", "stage")
+REACHING = ("withdraw", "client_log", "client_settings", "detect_now", "detections", "stage")
 
 
 def described() -> Iterator[tuple[str, str]]:

@@ -33,6 +33,8 @@ PHASES: Final = [
         JobPhase.RESTORING,
         JobPhase.WAITING_FOR_WSUS,
         JobPhase.WAITING_FOR_WINDOW,
+        JobPhase.WITHDRAWN,
+        JobPhase.WINDOW_OPEN,
     )
 ]
 

@@ -1567,7 +1567,15 @@ def test_a_closed_server_says_that_it_is_closed() -> None:
         with wsusfix.connect(**reach(endpoint)) as server:
             server.facts()
         before = endpoint.request_count
-        for deed in (server.facts, server.diagnose, server.plan, server.verify, server.job, server.cleanup):
+        for deed in (
+            server.facts,
+            server.diagnose,
+            server.plan,
+            server.verify,
+            server.job,
+            server.withdraw,
+            server.cleanup,
+        ):
             with pytest.raises(errors.UsageError, match="closed"):
                 deed()
         assert endpoint.request_count == before

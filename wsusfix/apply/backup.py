@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Work, last_phase, never_began
+from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Work, last_phase, never_began, withdrawn
 from wsusfix.facts import HostFacts
 from wsusfix.options import whole_seconds
 from wsusfix.plan import BackUpDatabase
@@ -79,6 +79,8 @@ def _ended(job: Job) -> Ended:
             return Ended(StepStatus.DONE, "backed up and read back")
         case JobReason.WINDOW_OVER:
             return WINDOW_OVER
+        case JobReason.WITHDRAWN:
+            return withdrawn(job)
         case JobReason.DATABASE_NOT_REACHED:
             why, hint = "the database did not answer to SYSTEM", "is its service running, and may SYSTEM log in there?"
         case JobReason.NO_SPACE:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Site, Work, last_phase
+from wsusfix.apply.working import NEVER_BEGAN, WINDOW_OVER, Ended, Site, Work, last_phase, withdrawn
 from wsusfix.errors import RefusedByServerError
 from wsusfix.facts import HostFacts
 from wsusfix.facts.approvals import Saved
@@ -225,6 +225,8 @@ def _failed(job: Job) -> Ended:
             return Ended(WINDOW_OVER.status, f"the maintenance window was over{untouched}", WINDOW_OVER.hint)
         case JobReason.WINDOW_OVER:
             return WINDOW_OVER
+        case JobReason.WITHDRAWN:
+            return withdrawn(job, untouched.removeprefix("; "))
         case JobReason.KEPT_REFUSED:
             why, hint = "the folder that keeps what is saved is not closed as it must be", "find out who made it"
         case JobReason.NOT_WSUS_ADMINISTRATOR:

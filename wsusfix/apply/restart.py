@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from wsusfix.apply.upgrade import start_parameters, still_asks
-from wsusfix.apply.working import NEVER_BEGAN, Ended, Work, last_phase, never_began
+from wsusfix.apply.working import NEVER_BEGAN, Ended, Work, last_phase, never_began, withdrawn
 from wsusfix.diagnosis import removal
 from wsusfix.errors import AnswerError, DeadlineError, NotReachedError, ScriptError, WsusFixError
 from wsusfix.events import Note
@@ -198,6 +198,8 @@ class RestartWork(Work[Restart]):
             case JobReason.WINDOW_OVER:
                 why = "the maintenance window was over: what was installed stays, only the restart is missing"
                 return Ended(StepStatus.FAILED, why, "restart the server, or give a later not_after; then run again")
+            case JobReason.WITHDRAWN:
+                return withdrawn(job, "what was installed stays, only the restart is missing")
             case JobReason.INSTALLER_BUSY:
                 return Ended(StepStatus.FAILED, "another installation ran all the time", "let it end, then run again")
             case JobReason.NOT_RESTARTED:

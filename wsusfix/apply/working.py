@@ -58,6 +58,7 @@ __all__ = [
     "never_began",
     "package_failure",
     "stopped_services",
+    "withdrawn",
 ]
 
 #: Under this name the jobs write into the server's Application event log.
@@ -416,6 +417,16 @@ def never_began(job: Job) -> bool:
     return job.status is JobStatus.NEVER_STARTED or (job.last is not None and job.last.phase is JobPhase.ABANDONED)
 
 
+def withdrawn(job: Job, untouched: str = "nothing was changed") -> Ended:
+    """Say that a job was called off while it waited for its maintenance window, and how it left the server."""
+    by = next((step.values.get("account_sid") for step in job.steps if step.phase is JobPhase.WITHDRAWN), "")
+    return Ended(
+        StepStatus.FAILED,
+        f"the job was withdrawn{f' by {by}' if by else ''} while it waited for its maintenance window; {untouched}",
+        "plan again when it is to be done after all",
+    )
+
+
 def stopped_services(verification: Verification) -> tuple[Check, ...]:
     """Return the services that ran before and do not now, whatever else is wrong."""
     return tuple(
@@ -460,6 +471,8 @@ def package_failure(job: Job) -> Ended:
             return Ended(StepStatus.FAILED, f"the installer could not be started{told}", "use the original package")
         case JobReason.WINDOW_OVER:
             return WINDOW_OVER
+        case JobReason.WITHDRAWN:
+            return withdrawn(job)
         case _:
             return Ended(StepStatus.FAILED, f"the job broke off{told}", "look at the evidence, then run again")
 

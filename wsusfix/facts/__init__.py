@@ -275,8 +275,11 @@ class JobFacts(Presentable):
 
     @property
     def waits_for_window(self) -> bool:
-        """Whether it waits until its maintenance window opens, and has changed nothing yet."""
-        return self.active and self.phase == JobPhase.WAITING_FOR_WINDOW.value
+        """Whether it waits until its maintenance window opens, and has changed nothing yet.
+
+        One that was withdrawn is still at work until it has seen that, and changes nothing either.
+        """
+        return self.active and self.phase in (JobPhase.WAITING_FOR_WINDOW.value, JobPhase.WITHDRAWN.value)
 
     def _summary(self) -> str:
         return str(self)

@@ -21,6 +21,7 @@ __all__ = [
     "Blocked",
     "Way",
     "job_obstacles",
+    "join_warnings",
     "leftover_warnings",
     "let_it_end",
     "session_obstacles",
@@ -76,6 +77,17 @@ def job_obstacles(facts: HostFacts, kinds: Collection[str]) -> Iterator[Blocked]
         )
 
 
+def join_warnings(facts: HostFacts, kinds: Collection[str]) -> Iterator[str]:
+    """Say that the job at work is of one of the *kinds* of a road, and what that means."""
+    if facts.job is not None and facts.job.active and facts.job.kind in kinds:
+        yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started{_off(facts.job)}"
+
+
+def _off(job: JobFacts) -> str:
+    """How a job is called off, of one that can be."""
+    return "; until its maintenance window opens, server.withdraw() calls it off" if job.waits_for_window else ""
+
+
 def window_obstacles(facts: HostFacts, options: Options) -> Iterator[Blocked]:
     """Yield a maintenance window that opens so late that the scheduler would end the job which waits for it."""
     if options.not_before is None or facts.os.release >= advisory.OLD_SCHEDULER_BEFORE:
@@ -101,13 +113,13 @@ def let_it_end(job: JobFacts) -> str:
             "it makes a replica again of what a reset had switched, and tries for a day: see that WSUS runs and what "
             "it is doing; when the job has ended, plan again"
         )
-    return LET_IT_END
+    return LET_IT_END + _off(job)
 
 
 def leftover_warnings(facts: HostFacts) -> Iterator[str]:
     """Say that an earlier run left something behind, or is still at work."""
     if facts.job is not None and facts.job.active:
-        yield f"a job of wsusfix is at work: {facts.job}; only its end tells"
+        yield f"a job of wsusfix is at work: {facts.job}; only its end tells{_off(facts.job)}"
     elif facts.staging.leftovers:
         left = counted(facts.staging.leftovers, "file")
         yield f"an earlier run left {left} in {facts.staging.path}: applying clears that away"

@@ -16,7 +16,7 @@ from wsusfix.errors import PackageError
 from wsusfix.facts import DatabasePlace, HostFacts
 from wsusfix.options import Options
 from wsusfix.package import Command, Package, PackageKind, command
-from wsusfix.plan.common import Blocked, job_obstacles, session_obstacles
+from wsusfix.plan.common import Blocked, job_obstacles, join_warnings, session_obstacles
 from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import INSTALL_UPDATE
 
@@ -205,8 +205,7 @@ def _space_obstacles(facts: HostFacts, package: Package) -> Iterator[Blocked]:
 
 def warnings(facts: HostFacts, package: Package | None, options: Options) -> Iterator[str]:
     """Yield what the operator should know before consenting."""
-    if facts.job is not None and facts.job.active and facts.job.kind == INSTALL_UPDATE.name:
-        yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started"
+    yield from join_warnings(facts, (INSTALL_UPDATE.name,))
     if facts.installer_busy:
         yield "another installation is running: the job waits for it, within a limit"
     if facts.restart.pending:

@@ -16,7 +16,7 @@ from wsusfix.facts import Approvals, DatabasePlace, HostFacts
 from wsusfix.facts.approvals import UpdateState
 from wsusfix.options import Options
 from wsusfix.package import Package
-from wsusfix.plan.common import Blocked, job_obstacles, session_obstacles
+from wsusfix.plan.common import Blocked, job_obstacles, join_warnings, session_obstacles
 from wsusfix.present import Presentable, bytes_text, counted, printable
 from wsusfix.scripts.contracts import RESET_APPROVALS, ResetState
 
@@ -308,8 +308,7 @@ def _choice_obstacles(approvals: Approvals, options: Options) -> Iterator[Blocke
 def warnings(diagnosis: Diagnosis, package: Package | None, options: Options) -> Iterator[str]:
     """Yield what the operator should know before consenting."""
     facts, approvals = diagnosis.facts, diagnosis.facts.approvals
-    if facts.job is not None and facts.job.active and facts.job.kind == RESET_APPROVALS.name:
-        yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started"
+    yield from join_warnings(facts, (RESET_APPROVALS.name,))
     if package is not None:
         yield "the package is not used: KB954960 does not install on WSUS 3.0 without Service Pack 1"
     if diagnosis.verdict is Verdict.EXPOSED_SP1:

@@ -21,7 +21,7 @@ from wsusfix.options import NO_UPSTREAM, Options
 from wsusfix.package import Command, Package, PackageKind, setup_command
 from wsusfix.plan import install
 from wsusfix.plan.backup import back_up, database_obstacles, order, room_obstacles
-from wsusfix.plan.common import Blocked, Way, job_obstacles, session_obstacles
+from wsusfix.plan.common import Blocked, Way, job_obstacles, join_warnings, session_obstacles
 from wsusfix.plan.restart import restarts
 from wsusfix.present import Presentable, bytes_text, printable
 from wsusfix.scripts.contracts import (
@@ -488,8 +488,7 @@ def _kinds(package: Package | None, setup: Package | None, options: Options) -> 
 
 
 def _warnings(facts: HostFacts, around: Surroundings | None, options: Options, kinds: Collection[str]) -> Iterator[str]:
-    if facts.job is not None and facts.job.active and facts.job.kind in kinds:
-        yield f"a job of wsusfix is at work ({facts.job}): it is joined, no second one is started"
+    yield from join_warnings(facts, kinds)
     if facts.installer_busy:
         yield "another installation is running: the jobs wait for it, within a limit"
     if facts.os.small_business:

@@ -1,4 +1,5 @@
-"""A detached SYSTEM job: start it or join the one that runs, follow its states, collect what it left, clean up.
+"""A detached SYSTEM job: start it or join the one that runs, follow its states, collect what it left, clean up; and
+call it off while it waits.
 
 It knows jobs by their state files (``scripts/contracts.py``) and refuses to know what a job is for.  All it needs of a
 session is ``run``; everything here may be repeated.
@@ -32,12 +33,14 @@ __all__ = [
     "Left",
     "LogFile",
     "Started",
+    "Withdrawal",
     "cleanup",
     "collect",
     "follow",
     "look",
     "start",
     "unknown",
+    "withdraw",
 ]
 
 #: Polling starts so quickly, in seconds, and slows by the factor to the longest pause.
@@ -100,7 +103,12 @@ class Job(Presentable):
     @property
     def reason(self) -> JobReason | None:
         """How it ended, ``None`` while it has not."""
-        if self.status is not JobStatus.FINISHED or self.last is None or self.last.phase is not JobPhase.FINISHED:
+        if self.status is not JobStatus.FINISHED or self.last is None:
+            return None
+        if self.last.phase is JobPhase.WITHDRAWN:
+            # A restart has ended it before it could see that, and say so itself.
+            return JobReason.WITHDRAWN
+        if self.last.phase is not JobPhase.FINISHED:
             return None
         try:
             reason = JobReason(self.value("reason"))
@@ -177,6 +185,34 @@ class Cleanup(Presentable):
             [f"{self.host}: removed {len(self.removed)}, remaining {len(self.remaining)}"]
             + [f"  remaining: {item}" for item in self.remaining]
         )
+
+
+@dataclass(frozen=True, repr=False)
+class Withdrawal(Presentable):
+    """The job that was called off while it waited for its maintenance window: it will not do anything any more.
+
+    Args:
+        host: the name the server is asked by.
+        job_id: of the job.
+        kind: name of its script.
+        already: whether it had been called off before.
+        ended: whether it has seen that, and has ended; it looks every 20 seconds.
+    """
+
+    host: str
+    job_id: str
+    kind: str
+    already: bool = False
+    ended: bool = False
+
+    def _summary(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        before = " already" if self.already else ""
+        end = "it has ended" if self.ended else "it ends as soon as it has seen that"
+        kind = f" ({self.kind})" if self.kind else ""
+        return f"{self.host}: job {self.job_id}{kind} was withdrawn{before}, and changes nothing; {end}"
 
 
 @dataclass(frozen=True)
@@ -320,7 +356,8 @@ def _too_long(host: str, job: Job, patience: float) -> DeadlineError:
             f"the job waits for its maintenance window, which opens at {printable(job.value('until'), 40)}",
             host=host,
             phase="job",
-            hint="it needs no connection until then; run again once it is open to see its end",
+            hint="it needs no connection until then; run again once it is open to see its end, "
+            "or call it off: server.withdraw()",
         )
     told = f"the job is still {job.last.phase.value if job.last else 'not begun'} after {patience:.0f} s"
     hint = "it goes on by itself; run again later to join it, or give timeouts.job more seconds"
@@ -351,6 +388,26 @@ def collect(session: Session, job_id: str, first: Sequence[str] = ()) -> Left:
         phase="collect",
     )
     return Left(log_tail=str(answer["log_tail"]), logs=tuple(_logs(answer)))
+
+
+def withdraw(session: Session, timeouts: Timeouts) -> Withdrawal:
+    """Call off the job that waits for its maintenance window; it lives until it has seen that.
+
+    Raises:
+        RefusedByServerError: there is no job, or it is at work already or has ended; or the folder is not ours.
+    """
+    answer = session.run(
+        scripts.compose("withdraw_job"),
+        {"staging_name": STAGING_NAME, "start_seconds": whole_seconds(timeouts.start)},
+        phase="withdraw",
+    )
+    raise_refusal(answer, host=session.host, phase="withdraw")
+    return Withdrawal(
+        host=session.host,
+        job_id=_job_id(session, answer["job_id"]),
+        kind=printable(str(answer["job_kind"]), 40),
+        already=bool(answer["already"]),
+    )
 
 
 def cleanup(session: Session, timeouts: Timeouts, kept: Mapping[str, Any], *, removal_meant: bool = False) -> Cleanup:
@@ -459,6 +516,7 @@ _TOLD: Final[Mapping[JobPhase, tuple[str, str]]] = MappingProxyType(
         JobPhase.INSTALLING: ("still", "the installer has stood still for {} s"),
         JobPhase.INSTALLED: ("exit_code", "exit code {}"),
         JobPhase.WAITING_FOR_WINDOW: ("until", "the maintenance window opens at {}"),
+        JobPhase.WITHDRAWN: ("account_sid", "by {}"),
         JobPhase.BACKING_UP: ("path", "{}"),
         JobPhase.STOPPING: ("services", "{}"),
         JobPhase.WAITING_FOR_WSUS: ("state", "WSUS says {}"),

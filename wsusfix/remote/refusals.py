@@ -49,6 +49,14 @@ _WORDS: Final[Mapping[Refusal, tuple[str, str]]] = MappingProxyType(
             "a job of wsusfix is still running",
             "wait for it to end; server.job() tells how it stands",
         ),
+        Refusal.NO_JOB: (
+            "there is no job of wsusfix on the server, so nothing was withdrawn",
+            "one that ended well is cleared away: diagnose again, the state of the server decides",
+        ),
+        Refusal.NOT_WAITING: (
+            "the job does not wait for its maintenance window, and was not withdrawn",
+            "one at work goes on by itself; server.job() tells how it stands",
+        ),
     }
 )
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from wsusfix.errors import NotAllowedError, PackageError, UsageError
+from wsusfix.events import JobState
 from wsusfix.report.run import HostResult, Run
+from wsusfix.scripts.contracts import JobPhase
 
 __all__ = ["Naming", "kept", "left_out", "replaced"]
 
@@ -154,6 +156,12 @@ def _names(result: HostResult) -> Iterator[tuple[str, str]]:
             yield "server", approvals.upstream
     for evidence in result.evidence:
         yield from _account(evidence.account, evidence.account_sid)
+        for step in evidence.steps:
+            if step.phase is JobPhase.WITHDRAWN:
+                yield "sid", step.values.get("account_sid", "")
+    for moment in result.events:
+        if isinstance(moment.event, JobState) and moment.event.phase == JobPhase.WITHDRAWN.value:
+            yield "sid", moment.event.detail.removeprefix("by ")
     saved = result.outcome.saved if result.outcome is not None else None
     for approval in saved.approvals if saved is not None else ():
         yield from _account(approval.administrator, "")

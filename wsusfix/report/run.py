@@ -12,6 +12,7 @@ from wsusfix.errors import WsusFixError
 from wsusfix.events import Moment
 from wsusfix.plan import Plan
 from wsusfix.present import Presentable, counted, printable
+from wsusfix.remote.job import Withdrawal
 from wsusfix.results import JobEvidence, Outcome, Verification
 
 __all__ = ["HEADINGS", "HostResult", "Run", "row"]
@@ -24,6 +25,7 @@ class HostResult(Presentable):
     Args:
         events: what an observer was told, with times; see :class:`wsusfix.Recorder`.
         begun: whether it had its turn; a run that is ended before that leaves it as it was.
+        withdrawal: of a run that calls jobs off, the one that was.
     """
 
     host: str
@@ -34,6 +36,7 @@ class HostResult(Presentable):
     error: WsusFixError | None = None
     events: tuple[Moment, ...] = ()
     begun: bool = True
+    withdrawal: Withdrawal | None = None
 
     @property
     def known(self) -> Diagnosis | None:
@@ -80,7 +83,7 @@ class HostResult(Presentable):
             "observed": self.observed,
             "error": self.error.to_dict() if self.error is not None else None,
         }
-        for name in ("diagnosis", "plan", "outcome", "verification"):
+        for name in ("diagnosis", "plan", "outcome", "verification", "withdrawal"):
             value = getattr(self, name)
             if value is not None:
                 data[name] = value.to_dict()
@@ -92,7 +95,7 @@ class HostResult(Presentable):
         return f"{self.host}: {self.error or self.verdict}"
 
     def __str__(self) -> str:
-        parts = [self.outcome or self.verification or self.plan or self.diagnosis]
+        parts = [self.withdrawal or self.outcome or self.verification or self.plan or self.diagnosis]
         lines = [str(part) for part in parts if part is not None]
         if self.error is not None:
             told = f"ERROR: {self.error}" if self.begun else self.error.message
@@ -138,13 +141,15 @@ def row(result: HostResult) -> tuple[str, ...]:
         remark = result.error.message
     elif outcome is not None:
         remark = outcome.message
+    elif result.withdrawal is not None:
+        remark = str(result.withdrawal)
     elif result.plan is not None and result.plan.blocked:
         remark = "; ".join(item.reason for item in result.plan.blocked)
     else:
         remark = result.known.why if result.known is not None else ""
     return (
         result.host,
-        result.verdict or ("not reached" if result.begun else "not begun"),
+        result.verdict or ("not looked at" if result.withdrawal else "not reached" if result.begun else "not begun"),
         str(before) if before else "",
         str(checked.found) if checked is not None and checked.found is not None else "",
         "" if outcome is None else ("yes" if outcome.changed else "no"),

@@ -50,8 +50,7 @@ function Get-BackupFolder {
 function Save-Verified {
     param([string] $Folder, $Parameters, $Result)
     # Writes the states up to 'verifying_backup', and into $Result how it ended.
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     [void] (Add-State $Folder 'asking_database' @{})

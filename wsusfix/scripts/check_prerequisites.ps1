@@ -8,8 +8,7 @@ $ProgressPreference = 'SilentlyContinue'
 function Test-Prerequisites {
     param([string] $Folder, $Parameters, $Result)
     # Writes the states up to 'installed', and into $Result how it ended.
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     [void] (Add-State $Folder 'checking_package' @{})

@@ -59,6 +59,8 @@ class Refusal(str, enum.Enum):
     TASK_NOT_CREATED = "task_not_created"
     TASK_NOT_STARTED = "task_not_started"
     JOB_RUNNING = "job_running"
+    NO_JOB = "no_job"
+    NOT_WAITING = "not_waiting"
 
 
 class JobStatus(str, enum.Enum):
@@ -68,7 +70,7 @@ class JobStatus(str, enum.Enum):
     CLAIMED = "claimed"  #: the task was asked to start and has not yet
     RUNNING = "running"  #: the job's process, its installer, or one started from the staging folder lives
     FINISHED = "finished"  #: the last state is an end
-    INTERRUPTED = "interrupted"  #: it began, did not end, and nothing of it lives
+    INTERRUPTED = "interrupted"  #: it began, did not end, was not withdrawn, and nothing of it lives
     NEVER_STARTED = "never_started"  #: asked to start longer ago than the start deadline
 
 
@@ -80,6 +82,8 @@ class JobPhase(str, enum.Enum):
 
     STARTED = "started"
     WAITING_FOR_WINDOW = "waiting_for_window"  #: the maintenance window is not open yet
+    WITHDRAWN = "withdrawn"  #: somebody called it off while it waited; written by whoever did
+    WINDOW_OPEN = "window_open"  #: it has waited, and begins: nobody can call it off any more
     ASKING_DATABASE = "asking_database"
     BACKING_UP = "backing_up"
     VERIFYING_BACKUP = "verifying_backup"
@@ -121,6 +125,7 @@ class JobReason(str, enum.Enum):
     INSTALLER_BUSY = "installer_busy"
     NOT_LAUNCHED = "not_launched"
     WINDOW_OVER = "window_over"  #: the maintenance window was over before the work could begin
+    WITHDRAWN = "withdrawn"  #: it was called off while it waited for the maintenance window, and has done nothing
     DATABASE_NOT_REACHED = "database_not_reached"
     NO_SPACE = "no_space"
     FOLDER_NOT_CLOSED = "folder_not_closed"  #: where backups are kept, somebody else has made a folder
@@ -446,6 +451,19 @@ COLLECT_JOB: Final = Contract(
     families={"log_": LONG},  # by number of the line, from 1 on: the end of that log
 )
 
+WITHDRAW_JOB: Final = Contract(
+    name="withdraw_job",
+    purpose="Call off the job that waits for its maintenance window; one that is at work is left alone.",
+    parameters={"staging_name": str, "start_seconds": int},
+    answer={
+        **_REFUSED,  # not_waiting: the job, how it stands, and its phase
+        "job_id": TEXT,  # of the newest job, "" for none
+        "job_kind": TEXT,
+        "already": FLAG,  # it had been called off before
+    },
+    refusals=_STAGING_REFUSALS | {Refusal.NO_JOB, Refusal.NOT_WAITING},
+)
+
 CLEANUP: Final = Contract(
     name="cleanup",
     purpose="Remove the task and everything of wsusfix from the server, unless a job runs.",
@@ -505,13 +523,23 @@ _RECORD_PARAMETERS: Final[Mapping[str, type]] = MappingProxyType(
         "server_types": list,  # values of InstallType there that are of a server
     }
 )
+#: The states of a job while it waits for its window, in which it can be called off, and when that is over.
+_WAITING: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
+    {
+        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        JobPhase.WITHDRAWN: ("account_sid",),  # of whoever called it off; pid and created are the job's own
+        JobPhase.WINDOW_OPEN: (),
+    }
+)
+#: How every job may end that waits for its window.
+_WAITING_REASONS: Final = frozenset({JobReason.WINDOW_OVER, JobReason.WITHDRAWN})
 _LAUNCHING: Final = ("command_line", "signature", "signer", "root", "signed_at")
 _INSTALLING: Final = ("child_pid", "child_created", "still")
 #: The states of a job that does nothing but run a package, up to its end.
 _PACKAGE_STATES: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
     {
         JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        **_WAITING,
         JobPhase.CHECKING_PACKAGE: (),
         JobPhase.CHECKING_SIGNATURE: (),
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
@@ -522,8 +550,8 @@ _PACKAGE_STATES: Final[Mapping[JobPhase, tuple[str, ...]]] = MappingProxyType(
 )
 _PACKAGE_REASONS: Final = frozenset(
     {
+        *_WAITING_REASONS,
         JobReason.DONE,
-        JobReason.WINDOW_OVER,
         JobReason.PACKAGE_MISSING,
         JobReason.PACKAGE_CHANGED,
         JobReason.SIGNATURE_INVALID,
@@ -619,7 +647,7 @@ BACK_UP_DATABASE: Final = Contract(
     },
     states={
         JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        **_WAITING,
         JobPhase.ASKING_DATABASE: (),
         JobPhase.BACKING_UP: ("path", "size"),  # size of the database; the backup is smaller
         JobPhase.VERIFYING_BACKUP: (),
@@ -628,8 +656,8 @@ BACK_UP_DATABASE: Final = Contract(
     },
     reasons=frozenset(
         {
+            *_WAITING_REASONS,
             JobReason.DONE,
-            JobReason.WINDOW_OVER,
             JobReason.DATABASE_NOT_REACHED,
             JobReason.NO_SPACE,
             JobReason.FOLDER_NOT_CLOSED,
@@ -660,7 +688,7 @@ UPGRADE: Final = Contract(
     },
     states={
         JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        **_WAITING,
         JobPhase.CHECKING_PACKAGE: ("release",),
         JobPhase.CHECKING_SIGNATURE: (),
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
@@ -735,7 +763,7 @@ RESTART: Final = Contract(
     },
     states={
         JobPhase.STARTED: ("account_sid",),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        **_WAITING,
         JobPhase.WAITING_FOR_INSTALLER: ("waited",),
         JobPhase.RESTARTING: (),
         JobPhase.RESTART_ORDERED: ("event_logged",),
@@ -744,7 +772,7 @@ RESTART: Final = Contract(
     },
     reasons=frozenset(
         {
-            JobReason.WINDOW_OVER,
+            *_WAITING_REASONS,
             JobReason.INSTALLER_BUSY,
             JobReason.NOT_RESTARTED,
             JobReason.STILL_UP,
@@ -883,7 +911,7 @@ RESET_APPROVALS: Final = Contract(
         # Told on the way back of an earlier run, and again on this one's own.
         JobPhase.RESTORING: ("waited", "trouble"),
         JobPhase.RESTORED_FIRST: ("record", "replica", "automatic"),
-        JobPhase.WAITING_FOR_WINDOW: ("until",),
+        **_WAITING,
         JobPhase.WAITING_FOR_WSUS: ("waited", "state"),
         JobPhase.SAVED: ("record", "approvals"),
         JobPhase.SUSPENDED: (),
@@ -898,8 +926,8 @@ RESET_APPROVALS: Final = Contract(
     },
     reasons=frozenset(
         {
+            *_WAITING_REASONS,
             JobReason.DONE,
-            JobReason.WINDOW_OVER,
             JobReason.KEPT_REFUSED,
             JobReason.NOT_WSUS_ADMINISTRATOR,
             JobReason.WSUS_NOT_READY,
@@ -930,6 +958,7 @@ CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
             START_JOB,
             POLL_JOB,
             COLLECT_JOB,
+            WITHDRAW_JOB,
             CLEANUP,
             INSTALL_UPDATE,
             CHECK_PREREQUISITES,

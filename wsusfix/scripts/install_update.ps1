@@ -49,8 +49,7 @@ function Install-Checked {
 function Install-Update {
     param([string] $Folder, $Parameters, $Result)
     # Writes the states up to 'installed', and into $Result how it ended.
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     [void] (Add-State $Folder 'checking_package' @{})

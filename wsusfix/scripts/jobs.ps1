@@ -160,18 +160,23 @@ function Get-JobFolder {
     return $Staging + '\jobs\' + $JobId
 }
 
+function Get-StateText {
+    param([string] $Phase, $Process, $Values)
+    # A job lives as long as the process that its newest state names.
+    $text = 'phase=' + $Phase + "`ntime=" + (Get-Clock) + "`n"
+    $text += 'pid=' + (ConvertTo-OneLine ([string] $Process.pid)) + "`n"
+    $text += 'created=' + (ConvertTo-OneLine ([string] $Process.created)) + "`n"
+    foreach ($entry in $Values.GetEnumerator()) {
+        $text += $entry.Key + '=' + (ConvertTo-OneLine $entry.Value) + "`n"
+    }
+    return $text + "end`n"
+}
+
 function Add-State {
     param([string] $Folder, [string] $Phase, $Values)
     # 'started' and 'abandoned' are the job's token: whoever writes the first state has it, anybody else is told $false.
     $token = @('started', 'abandoned') -ccontains $Phase
-    $own = Get-OwnProcess
-    $text = 'phase=' + $Phase + "`ntime=" + (Get-Clock) + "`n"
-    $text += 'pid=' + (ConvertTo-OneLine $own.pid) + "`n"
-    $text += 'created=' + (ConvertTo-OneLine $own.created) + "`n"
-    foreach ($entry in $Values.GetEnumerator()) {
-        $text += $entry.Key + '=' + (ConvertTo-OneLine $entry.Value) + "`n"
-    }
-    $text += "end`n"
+    $text = Get-StateText $Phase (Get-OwnProcess) $Values
     for ($try = 0; $try -lt 10; $try++) {
         $numbers = @(Get-Numbers ($Folder + '\state') '.txt')
         if ($token -and $numbers.Length -gt 0) {
@@ -186,6 +191,12 @@ function Add-State {
         }
     }
     throw ('no state can be written in ' + $Folder)
+}
+
+function Add-StateAt {
+    param([string] $Folder, [string] $Phase, $Values, [int] $Number, $Process)
+    # With this number and no other; $false when somebody else was quicker to take it.
+    return (Add-TextFile (Get-NumberedPath ($Folder + '\state') $Number '.txt') (Get-StateText $Phase $Process $Values))
 }
 
 function Get-States {
@@ -265,7 +276,7 @@ function Test-Alive {
 
 function Get-JobStatus {
     param([string] $Staging, [string] $JobId, [int] $StartSeconds)
-    $answer = @{ kind = ''; status = 'none'; phase = ''; last = 0 }
+    $answer = @{ kind = ''; status = 'none'; phase = ''; last = 0; fields = @{} }
     if ($JobId -eq '') {
         return $answer
     }
@@ -297,6 +308,7 @@ function Get-JobStatus {
     $fields = $last.fields
     $answer.phase = $fields.phase
     $answer.last = $last.number
+    $answer.fields = $fields
     if (@('finished', 'abandoned') -ccontains $fields.phase) {
         $answer.status = 'finished'
     }
@@ -313,6 +325,10 @@ function Get-JobStatus {
             return (Get-JobStatus $Staging $JobId $StartSeconds)
         }
         $answer.status = 'interrupted'
+        if ($fields.phase -ceq 'withdrawn') {
+            # It did not live to see that it was called off: that is its end.
+            $answer.status = 'finished'
+        }
     }
     return $answer
 }
@@ -382,18 +398,42 @@ function Test-WindowOpen {
     return ($Parameters.not_after -eq '' -or (Get-SecondsBetween (Get-Clock) $Parameters.not_after) -ge 0)
 }
 
+function Set-Withdrawn {
+    param([string] $Folder, $Result)
+    $Result.reason = 'withdrawn'
+    $last = Get-LastState $Folder
+    if ($null -ne $last -and $last.fields.phase -ceq 'withdrawn') {
+        $Result.detail = 'by ' + $last.fields.account_sid
+    }
+}
+
 function Wait-Window {
-    param([string] $Folder, $Parameters)
-    # Whether the maintenance window is open; before it opens that is waited for.  The server's own clock decides.
+    param([string] $Folder, $Parameters, $Result)
+    # Whether the work may begin; if not, $Result has the reason.  The server's own clock decides.  While the window is
+    # waited for, the number behind the job's newest state belongs to whoever takes it first: to the job, which writes
+    # each state of its waiting and its beginning there, or to somebody who calls it off.
+    $next = @(Get-Numbers ($Folder + '\state') '.txt')[-1] + 1
+    $own = Get-OwnProcess
+    $waited = $false
     $silent = 600
     while ($Parameters.not_before -ne '') {
         $left = Get-SecondsBetween (Get-Clock) $Parameters.not_before
         if ($left -le 0) {
             break
         }
+        $mine = $true
         if ($silent -ge 600) {
-            [void] (Add-State $Folder 'waiting_for_window' @{ until = $Parameters.not_before })
+            $mine = Add-StateAt $Folder 'waiting_for_window' @{ until = $Parameters.not_before } $next $own
+            $next += 1
+            $waited = $true
             $silent = 0
+        }
+        elseif (Test-File (Get-NumberedPath ($Folder + '\state') $next '.txt')) {
+            $mine = $false
+        }
+        if (-not $mine) {
+            Set-Withdrawn $Folder $Result
+            return $false
         }
         if ($left -gt 20) {
             $left = 20
@@ -401,7 +441,15 @@ function Wait-Window {
         Wait-Seconds $left
         $silent += 20
     }
-    return (Test-WindowOpen $Parameters)
+    if ($waited -and -not (Add-StateAt $Folder 'window_open' @{} $next $own)) {
+        Set-Withdrawn $Folder $Result
+        return $false
+    }
+    if (-not (Test-WindowOpen $Parameters)) {
+        $Result.reason = 'window_over'
+        return $false
+    }
+    return $true
 }
 
 function Test-Package {

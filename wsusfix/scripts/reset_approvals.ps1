@@ -304,8 +304,7 @@ function Invoke-Reset {
         $Result.reason = 'done'
         return
     }
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     if ($trust -eq 'absent') {

@@ -8,8 +8,7 @@ $ProgressPreference = 'SilentlyContinue'
 function Restart-Server {
     param([string] $Folder, $Parameters, $Result)
     # Writes the states up to 'restarting', and into $Result how it ended.
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     $reason = Wait-Turn $Folder $Parameters @{ waited = 0 }

@@ -139,8 +139,7 @@ function Install-Between {
 function Install-ServicePack {
     param([string] $Folder, $Parameters, $Result)
     # Writes the states up to 'starting_services', and into $Result how it ended.
-    if (-not (Wait-Window $Folder $Parameters)) {
-        $Result.reason = 'window_over'
+    if (-not (Wait-Window $Folder $Parameters $Result)) {
         return
     }
     [void] (Add-State $Folder 'checking_package' @{ release = $Parameters.release })

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from tests.pwsh.cases.stage import Stage, case, state
+from tests.pwsh.cases.stage import Stage, called_off, case, state
 from tests.pwsh.shell import hasty
 from wsusfix.lab.filesystem import Failure
 from wsusfix.lab.windows import SimulatedWindows, time_text
@@ -174,9 +174,57 @@ def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
     opens = time_text(host.machine.now() + 50)
     last = stage.install(host, windows=hasty(host), not_before=opens)
-    assert last["phases"] == _ROAD.replace("started", "started waiting_for_window")
+    assert last["phases"] == _ROAD.replace("started", "started waiting_for_window window_open")
     assert last["until"] == opens
     assert host.session().get_clock() >= opens
+    return last
+
+
+@case("install_update", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    last = stage.install(host, windows=called_off(host), not_before=time_text(host.machine.now() + 3000))
+    assert last["phases"] == "started waiting_for_window withdrawn finished"
+    # It looks after every wait.
+    assert host.machine.clock_offset == 20
+    assert (last["detail"], host.installations) == ("by S-1-5-21-7", ())
+    (entry,) = host.event_log
+    assert "result: withdrawn\r\n" in entry.text
+    assert entry.text.endswith("\r\nby S-1-5-21-7")
+    return last
+
+
+@case("install_update", "called off when it is to say once more that it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    last = stage.install(host, windows=called_off(host, 30), not_before=time_text(host.machine.now() + 3000))
+    assert last["phases"] == "started waiting_for_window withdrawn finished"
+    return last
+
+
+@case("install_update", "called off when its window has just opened", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    opens = time_text(host.machine.now() + 15)
+    last = stage.install(host, windows=called_off(host), not_before=opens)
+    assert last["phases"] == "started waiting_for_window withdrawn finished"
+    assert host.session().get_clock() >= opens
+    return last
+
+
+@case("install_update", "called off by somebody who was cut off while writing that", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    windows = hasty(host)
+
+    class Cut(type(windows)):  # type: ignore[misc]
+        def wait_seconds(self, seconds: float) -> None:
+            super().wait_seconds(seconds)
+            self.machine.files.create(f"{host.staging_path}\\jobs\\a\\state\\00003.txt", b"")
+
+    cut = Cut(host.machine, host.session().process)
+    last = stage.install(host, windows=cut, not_before=time_text(host.machine.now() + 3000))
+    assert (last["phases"], last["detail"]) == ("started waiting_for_window finished", "")
     return last
 
 

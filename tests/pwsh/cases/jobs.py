@@ -1,10 +1,10 @@
-"""The cases of ``start_job``, ``poll_job``, ``collect_job`` and ``cleanup``."""
+"""The cases of ``start_job``, ``poll_job``, ``collect_job``, ``withdraw_job`` and ``cleanup``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.pwsh.cases.stage import CLEANUP, LONG_AGO, SHA, Stage, case, state
+from tests.pwsh.cases.stage import CLEANUP, LONG_AGO, SHA, WITHDRAW, Stage, case, state
 from tests.pwsh.shell import hasty
 from wsusfix.lab import Host
 from wsusfix.lab.filesystem import CLOSED
@@ -45,6 +45,25 @@ def _(stage: Stage) -> dict[str, Any]:
     answer = stage.start(host, "b")
     assert (answer["job_id"], answer["joined"]) == ("a", True)
     assert not host.files.is_folder(f"{host.staging_path}\\jobs\\b")
+    return answer
+
+
+@case("start_job", "another one was called off, and has not seen it yet")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("waiting_for_window"), state("withdrawn", **host.session().get_own_process()))
+    answer = stage.start(host, "b")
+    assert (answer["job_id"], answer["joined"]) == ("a", True)
+    return answer
+
+
+@case("start_job", "another one was called off, and a restart has ended it")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    host.faults.task_never_starts()
+    stage.job(host, state("waiting_for_window"), state("withdrawn"))
+    answer = stage.start(host, "b")
+    assert (answer["job_id"], answer["joined"]) == ("b", False)
     return answer
 
 
@@ -289,6 +308,20 @@ def _(stage: Stage) -> dict[str, Any]:
     return answer
 
 
+@case("poll_job", "called off, and it has not seen it yet", "running")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("waiting_for_window"), state("withdrawn", **host.session().get_own_process()))
+    return stage.poll(host)
+
+
+@case("poll_job", "called off, and a restart has ended it", "finished")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("waiting_for_window"), state("withdrawn"))
+    return stage.poll(host)
+
+
 @case("poll_job", "abandoned", "finished")
 def _(stage: Stage) -> dict[str, Any]:
     host = stage.server()
@@ -414,6 +447,171 @@ def _(stage: Stage) -> dict[str, Any]:
     return stage.ask(stage.server(), "collect_job", staging_name=STAGING_NAME, job_id="å", tail=1, **asked)
 
 
+def _withdraw(stage: Stage, host: Host, windows: SimulatedWindows | None = None) -> dict[str, Any]:
+    return stage.ask(host, "withdraw_job", windows=windows, **WITHDRAW)
+
+
+def _waiting(stage: Stage) -> tuple[Host, str]:
+    """A server whose job has said twice that it waits for its window, and its folder of states."""
+    host = stage.server()
+    own = host.session().get_own_process()
+    states = (state("started", **own), *(state("waiting_for_window", until="2008-07-16T01:00:00Z", **own),) * 2)
+    return host, stage.job(host, *states) + "\\state"
+
+
+@case("withdraw_job", "it waits")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    before = {name: host.files.read(f"{states}\\{name}") for name in host.files.entries(states)}
+    answer = _withdraw(stage, host)
+    assert (answer["job_id"], answer["job_kind"], answer["already"]) == ("a", "install_update", False)
+    assert answer["detail"] == ""
+    after = {name: host.files.read(f"{states}\\{name}") for name in host.files.entries(states)}
+    text = (after.pop("00004.txt") or b"").decode()
+    assert after == before
+    lines = dict(line.split("=") for line in text.splitlines() if "=" in line)
+    # It names the job's process, which lives on, and not that of whoever calls it off.
+    first = dict(line.split("=") for line in (before["00003.txt"] or b"").decode().splitlines() if "=" in line)
+    assert {key: lines[key] for key in ("pid", "created")} == {key: first[key] for key in ("pid", "created")}
+    assert (lines["phase"], lines["account_sid"]) == ("withdrawn", host.session().get_session_identity()["sid"])
+    assert stage.poll(host)["status"] == "running"
+    return answer
+
+
+@case("withdraw_job", "called off already")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    _withdraw(stage, host)
+    answer = _withdraw(stage, host)
+    assert (answer["job_id"], answer["already"], answer["detail"]) == ("a", True, "")
+    assert host.files.entries(states)[3:] == ["00004.txt"]
+    return answer
+
+
+@case("withdraw_job", "called off already, and it has ended")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    _withdraw(stage, host)
+    host.files.create(f"{states}\\00005.txt", state("finished", reason="withdrawn").encode())
+    answer = _withdraw(stage, host)
+    assert answer["already"] is True
+    assert not host.files.is_file(f"{states}\\00006.txt")
+    return answer
+
+
+@case("withdraw_job", "called off already, and a restart has ended it")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("waiting_for_window"), state("withdrawn"))
+    answer = _withdraw(stage, host)
+    assert answer["already"] is True
+    return answer
+
+
+class _Quicker(SimulatedWindows):
+    """Of whoever calls a job off: the job itself takes the number in the last moment, with another state."""
+
+    taken = ""
+
+    def add_text_file(self, path: str, text: str) -> bool:
+        if self.taken:
+            self.machine.files.create(path, self.taken.encode())
+            self.taken = ""
+        return super().add_text_file(path, text)
+
+
+def _quicker(host: Host, taken: str) -> SimulatedWindows:
+    windows = _Quicker(host.machine, host.session().process)
+    windows.taken = taken
+    return windows
+
+
+@case("withdraw_job", "its window opens in the last moment", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    own = host.session().get_own_process()
+    answer = _withdraw(stage, host, _quicker(host, state("window_open", **own)))
+    assert answer["detail"] == "a (install_update) running window_open"
+    assert host.files.entries(states)[3:] == ["00004.txt"]
+    return answer
+
+
+@case("withdraw_job", "it says once more in the last moment that it waits")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    own = host.session().get_own_process()
+    answer = _withdraw(stage, host, _quicker(host, state("waiting_for_window", **own)))
+    assert (answer["detail"], answer["already"]) == ("", False)
+    assert b"phase=withdrawn\n" in (host.files.read(f"{states}\\00005.txt") or b"")
+    return answer
+
+
+@case("withdraw_job", "what took the number stays broken", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    host.files.create(f"{states}\\00004.txt", b"phase=w")
+    answer = _withdraw(stage, host, hasty(host))
+    assert host.files.read(f"{states}\\00004.txt") == b"phase=w"
+    assert not host.files.is_file(f"{states}\\00005.txt")
+    return answer
+
+
+@case("withdraw_job", "it does not wait any more", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    own = host.session().get_own_process()
+    for number, phase in enumerate(("window_open", "checking_package"), 4):
+        host.files.create(f"{states}\\{number:05d}.txt", state(phase, **own).encode())
+    answer = _withdraw(stage, host)
+    assert answer["detail"] == "a (install_update) running checking_package"
+    assert not host.files.is_file(f"{states}\\00006.txt")
+    return answer
+
+
+@case("withdraw_job", "it has not begun yet", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    folder = stage.job(host)
+    answer = _withdraw(stage, host)
+    assert answer["detail"] == "a (install_update) claimed "
+    assert host.files.entries(f"{folder}\\state") == []
+    return answer
+
+
+@case("withdraw_job", "it has ended", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    stage.job(host, state("started"), state("waiting_for_window"), state("finished", reason="done"))
+    answer = _withdraw(stage, host)
+    assert answer["detail"] == "a (install_update) finished finished"
+    return answer
+
+
+@case("withdraw_job", "a restart has ended it while it waited", "not_waiting")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    folder = stage.job(host, state("started"), state("waiting_for_window"))
+    answer = _withdraw(stage, host)
+    assert answer["detail"] == "a (install_update) interrupted waiting_for_window"
+    assert host.files.entries(f"{folder}\\state") == ["00001.txt", "00002.txt"]
+    return answer
+
+
+@case("withdraw_job", "no staging folder", "no_job")
+def _(stage: Stage) -> dict[str, Any]:
+    host = stage.server()
+    answer = _withdraw(stage, host)
+    assert not host.files.is_folder(host.staging_path)
+    return answer
+
+
+@case("withdraw_job", "no job", "no_job")
+def _(stage: Stage) -> dict[str, Any]:
+    answer = _withdraw(stage, stage.staged())
+    assert (answer["job_id"], answer["job_kind"]) == ("", "")
+    return answer
+
+
 @case("cleanup", "nothing there")
 def _(stage: Stage) -> dict[str, Any]:
     answer = stage.ask(stage.server(), "cleanup", **CLEANUP)
@@ -530,6 +728,15 @@ def _(stage: Stage) -> dict[str, Any]:
     answer = stage.ask(host, "cleanup", **{**CLEANUP, "removal_meant": True})
     assert answer["detail"] != ""
     assert not host.files.is_file(f"{kept}\\00002.settled")
+    return answer
+
+
+@case("cleanup", "a job was called off, and has not seen it yet", "job_running")
+def _(stage: Stage) -> dict[str, Any]:
+    host, states = _waiting(stage)
+    _withdraw(stage, host)
+    answer = stage.ask(host, "cleanup", **CLEANUP)
+    assert host.files.is_file(f"{states}\\00004.txt")
     return answer
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from tests.pwsh.cases.stage import Stage, case
+from tests.pwsh.cases.stage import Stage, called_off, case
 from tests.pwsh.shell import hasty
 from wsusfix import advisory
 from wsusfix.advisory import BROKEN_UPDATE_TITLE
 from wsusfix.lab import Host
 from wsusfix.lab.approvals import ALL_COMPUTERS, UNASSIGNED, Approval
 from wsusfix.lab.filesystem import CLOSED, WindowsError_
-from wsusfix.lab.windows import SimulatedWindows
+from wsusfix.lab.windows import SimulatedWindows, time_text
 
 RECORD: Final = "job_id=earlier\nreplica=true\nautomatic=true\napproval1=as it was\nend\n"
 
@@ -265,6 +265,17 @@ def _(stage: Stage) -> dict[str, Any]:
     answer = stage.reset(host, not_after="2008-07-15T10:00:00Z")
     assert answer["phases"] == "started finished"
     assert state_of(host) == before
+    return answer
+
+
+@case("reset_approvals", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = _rtm(stage)
+    before = state_of(host)
+    answer = stage.reset(host, windows=called_off(host), not_before=time_text(host.machine.now() + 3000))
+    assert answer["phases"] == "started waiting_for_window withdrawn finished"
+    assert state_of(host) == before
+    assert not host.files.is_folder(host.kept_path)
     return answer
 
 
@@ -535,7 +546,9 @@ def _(stage: Stage) -> dict[str, Any]:
     opens = (datetime.now(timezone.utc) + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     answer = stage.reset(host, windows=windows, not_before=opens)
     assert seen == [True]
-    assert answer["phases"].startswith("started restored_first waiting_for_window saved suspended switched ")
+    assert answer["phases"].startswith(
+        "started restored_first waiting_for_window window_open saved suspended switched "
+    )
     return answer
 
 

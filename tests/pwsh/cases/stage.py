@@ -6,6 +6,7 @@ A case is a function that is given a :class:`Stage` and returns the answer, or r
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,9 +32,11 @@ __all__ = [
     "NAMED",
     "NOT_ASCII",
     "SHA",
+    "WITHDRAW",
     "Act",
     "Case",
     "Stage",
+    "called_off",
     "case",
     "reset_parameters",
     "state",
@@ -45,6 +48,7 @@ SHA: Final = hashlib.sha256(DATA).hexdigest()
 ABOUT: Final = {"staging_name": STAGING_NAME, "sha256": SHA}
 NAMED: Final = {**ABOUT, "size": str(len(DATA)), "name": "a.exe"}
 CLEANUP: Final = builders.CLEANUP
+WITHDRAW: Final = builders.WITHDRAW
 LONG_AGO: Final = "2008-07-15T10:00:00Z"
 NOT_ASCII: Final = "sørlandet-更新.exe"
 
@@ -182,6 +186,27 @@ def state(phase: str, **values: object) -> str:
     """The text of a state file."""
     lines = {"phase": phase, "time": LONG_AGO, "pid": "4", "created": "1", **values}
     return "".join(f"{key}={value}\n" for key, value in lines.items()) + "end\n"
+
+
+def withdrawn_by(host: Host, sid: str) -> None:
+    """Let somebody have called off the job, right behind its newest state."""
+    folder = f"{host.staging_path}\\jobs\\a\\state"
+    number = len(host.files.entries(folder)) + 1
+    host.files.create(f"{folder}\\{number:05d}.txt", state("withdrawn", account_sid=sid).encode())
+
+
+def called_off(host: Host, wait: int = 1) -> SimulatedWindows:
+    """A process of a job's that is called off during its so-manieth wait; waiting takes no time but the clock's."""
+    waits = itertools.count(1)
+
+    class CalledOff(type(hasty(host))):  # type: ignore[misc]
+        def wait_seconds(self, seconds: float) -> None:
+            super().wait_seconds(seconds)
+            if next(waits) == wait:
+                withdrawn_by(host, "S-1-5-21-7")
+
+    windows: SimulatedWindows = CalledOff(host.machine, host.session().process)
+    return windows
 
 
 @dataclass(frozen=True)

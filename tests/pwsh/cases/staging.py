@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.pwsh.cases.stage import ABOUT, CLEANUP, DATA, NAMED, NOT_ASCII, SHA, Stage, case
+from tests.pwsh.cases.stage import ABOUT, CLEANUP, DATA, NAMED, NOT_ASCII, SHA, WITHDRAW, Stage, case
 from wsusfix.lab import Host
 from wsusfix.lab.filesystem import CLOSED
 from wsusfix.lab.windows import SimulatedWindows
@@ -16,6 +16,7 @@ _CHANGING: Final[dict[str, Callable[[Stage, Host], dict[str, Any]]]] = {
     "receive": lambda stage, host: stage.ask(host, "receive", [DATA], **ABOUT, offset="0", length="6", segment="6"),
     "assemble": lambda stage, host: stage.ask(host, "assemble", **NAMED),
     "start_job": lambda stage, host: stage.start(host),
+    "withdraw_job": lambda stage, host: stage.ask(host, "withdraw_job", **WITHDRAW),
     "cleanup": lambda stage, host: stage.ask(host, "cleanup", **CLEANUP),
 }
 

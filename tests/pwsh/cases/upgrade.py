@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final
 
-from tests.pwsh.cases.stage import Stage, case, state
+from tests.pwsh.cases.stage import Stage, called_off, case, state
 from tests.pwsh.shell import hasty
 from wsusfix import advisory
 from wsusfix.lab import Host
@@ -27,6 +27,11 @@ STRANGER: Final = Connection("DESK7", "4711", "Query Analyzer")
 
 def rtm(stage: Stage, **options: Any) -> Host:
     return stage.server(wsus="3.0 RTM", **options)
+
+
+def _soon(host: Host) -> str:
+    """When a window opens that is not open yet."""
+    return time_text(host.machine.now() + 3000)
 
 
 def around(stage: Stage, host: Host, **changed: Any) -> dict[str, Any]:
@@ -231,6 +236,14 @@ def _(stage: Stage) -> dict[str, Any]:
     return check(stage, rtm(stage), not_after=LONG_OVER)
 
 
+@case("check_prerequisites", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    last = check(stage, host, called_off(host), not_before=_soon(host))
+    assert host.installations == ()
+    return last
+
+
 @case("check_prerequisites", "no package", "package_missing")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
@@ -322,6 +335,14 @@ def _(stage: Stage) -> dict[str, Any]:
 @case("back_up_database", "the maintenance window is over", "window_over")
 def _(stage: Stage) -> dict[str, Any]:
     return back_up(stage, rtm(stage), not_after=LONG_OVER)
+
+
+@case("back_up_database", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    last = back_up(stage, host, called_off(host), not_before=_soon(host))
+    assert host.backups == ()
+    return last
 
 
 @case("back_up_database", "the maintenance window is waited for", "done")
@@ -521,6 +542,15 @@ def _(stage: Stage) -> dict[str, Any]:
 @case("upgrade", "the maintenance window is over", "window_over")
 def _(stage: Stage) -> dict[str, Any]:
     return upgrade(stage, rtm(stage), not_after=LONG_OVER)
+
+
+@case("upgrade", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    last = upgrade(stage, host, called_off(host), not_before=_soon(host))
+    assert (host.installations, host.stopped_services) == ((), ())
+    assert kept_of(stage, host)["upgrade_state"] == "none"
+    return last
 
 
 @case("upgrade", "the maintenance window ends while connections are waited for", "window_over")
@@ -887,6 +917,15 @@ def _(stage: Stage) -> dict[str, Any]:
     return restart(stage, rtm(stage), not_after=LONG_OVER)
 
 
+@case("restart", "called off while it waits", "withdrawn")
+def _(stage: Stage) -> dict[str, Any]:
+    host = rtm(stage)
+    last = restart(stage, host, called_off(host), not_before=_soon(host))
+    assert last["phases"] == "started waiting_for_window withdrawn finished"
+    assert not host.files.is_folder(f"C:\\Windows\\{KEPT_NAME}")
+    return last
+
+
 @case("restart", "the maintenance window is waited for", "still_up")
 def _(stage: Stage) -> dict[str, Any]:
     host = rtm(stage)
@@ -899,7 +938,7 @@ def _(stage: Stage) -> dict[str, Any]:
     # Times travel as whole seconds.
     opens = int(host.machine.now()) + 100
     last = restart(stage, host, Told(host.machine, host.session().process), not_before=time_text(opens))
-    assert last["phases"] == "started waiting_for_window restarting restart_ordered finished"
+    assert last["phases"] == "started waiting_for_window window_open restarting restart_ordered finished"
     return last
 
 

@@ -16,7 +16,7 @@ from wsusfix.lab.behaviours.clients import client, detect_now
 from wsusfix.lab.behaviours.copying import copy
 from wsusfix.lab.behaviours.facts import facts
 from wsusfix.lab.behaviours.install import install_update
-from wsusfix.lab.behaviours.jobs import cleanup, collect_job, poll_job, start_job
+from wsusfix.lab.behaviours.jobs import cleanup, collect_job, poll_job, start_job, withdraw_job
 from wsusfix.lab.behaviours.logs import search_logs
 from wsusfix.lab.behaviours.reset import approvals, reset_approvals
 from wsusfix.lab.behaviours.shared import Behaviour, JobBehaviour
@@ -73,6 +73,7 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
         "start_job": start_job,
         "poll_job": poll_job,
         "collect_job": collect_job,
+        "withdraw_job": withdraw_job,
         "cleanup": cleanup,
         "search_logs": search_logs,
         "client": client,

@@ -43,8 +43,7 @@ def _fixed(version: str | None, required: str) -> bool:
 
 def _install(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
     """Write the states up to ``installed``, and into *result* how it ended."""
-    if not wait_window(windows, folder, parameters):
-        result["reason"] = JobReason.WINDOW_OVER.value
+    if not wait_window(windows, folder, parameters, result):
         return
     add_state(windows, folder, JobPhase.CHECKING_PACKAGE)
     if not windows.test_file(parameters["package"]):

@@ -1,4 +1,6 @@
-"""``start_job.ps1``, ``poll_job.ps1``, ``collect_job.ps1`` and ``cleanup.ps1`` told once more in Python."""
+"""The scripts about jobs told once more in Python: ``start_job.ps1``, ``poll_job.ps1``, ``collect_job.ps1``,
+``withdraw_job.ps1`` and ``cleanup.ps1``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from wsusfix.lab.behaviours.shared import (
     Parameters,
     add_claim,
     add_state,
+    add_state_at,
     complete_removal,
     job_folder,
     job_standing,
@@ -25,9 +28,9 @@ from wsusfix.lab.behaviours.shared import (
 )
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.windows import SimulatedWindows
-from wsusfix.scripts.contracts import JobPhase, JobStatus, Refusal
+from wsusfix.scripts.contracts import JobPhase, JobReason, JobStatus, Refusal
 
-__all__ = ["INSTALL_LOG", "cleanup", "collect_job", "poll_job", "start_job"]
+__all__ = ["INSTALL_LOG", "cleanup", "collect_job", "poll_job", "start_job", "withdraw_job"]
 
 #: What the installer of the update is told to write; the log that is shown, where it is there.
 INSTALL_LOG: Final = "install.log"
@@ -154,6 +157,37 @@ def collect_job(windows: SimulatedWindows, parameters: Parameters, chunks: Itera
     if shown:
         answer["log_tail"] = windows.read_file_tail(f"{folder}\\{shown}", parameters["tail"])
     return answer
+
+
+def withdraw_job(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:
+    """``withdraw_job.ps1``: call off the job that waits for its maintenance window."""
+    staging = staging_path(windows, parameters["staging_name"])
+    answer: Answer = {"refused": "", "detail": "", "job_id": "", "job_kind": "", "already": False}
+    refusal = staging_refusal(windows, staging)
+    if refusal not in ("", ABSENT):
+        return refused_answer(answer, refusal, staging)
+    job_id = "" if refusal else newest_job(windows, staging)
+    if not job_id:
+        return refused_answer(answer, Refusal.NO_JOB, "")
+    answer["job_id"] = job_id
+    folder = job_folder(staging, job_id)
+    sid = windows.get_session_identity()["sid"]
+    detail = ""
+    for _ in range(10):
+        job = job_standing(windows, staging, job_id, parameters["start_seconds"])
+        answer["job_kind"] = job.kind
+        ended = job.status is JobStatus.FINISHED and job.fields.get("reason") == JobReason.WITHDRAWN.value
+        if ended or job.phase == JobPhase.WITHDRAWN.value:
+            return {**answer, "already": True}
+        detail = f"{job_id} ({job.kind}) {job.status.value} {job.phase}"
+        if job.status is not JobStatus.RUNNING or job.phase != JobPhase.WAITING_FOR_WINDOW.value:
+            break
+        # Right behind that state or not at all: the job writes its next one there, too, before it does anything.
+        if add_state_at(windows, folder, JobPhase.WITHDRAWN, job.last + 1, job.fields, account_sid=sid):
+            return answer
+        # Somebody was quicker, and may still be writing.
+        windows.wait_seconds(0.5)
+    return refused_answer(answer, Refusal.NOT_WAITING, detail)
 
 
 def cleanup(windows: SimulatedWindows, parameters: Parameters, chunks: Iterator[object]) -> Answer:

@@ -141,8 +141,8 @@ class _Resetting:
             return self._end(JobReason.KEPT_REFUSED, trust)
         if not self._parameters["revisions"]:
             return self._end(JobReason.DONE)
-        if not wait_window(windows, self._folder, self._parameters):
-            return self._end(JobReason.WINDOW_OVER)
+        if not wait_window(windows, self._folder, self._parameters, result):
+            return None
         if trust == ABSENT:
             windows.new_closed_folder(self._kept)
         if trust := windows.get_folder_trust(self._kept):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ __all__ = [
     "add_kept",
     "add_setup_end",
     "add_state",
+    "add_state_at",
     "add_upgrade_record",
     "age_seconds",
     "alive",
@@ -164,11 +165,15 @@ def job_folder(staging: str, job_id: str) -> str:
     return f"{staging}\\jobs\\{job_id}"
 
 
+def _state_text(windows: SimulatedWindows, phase: JobPhase, process: Mapping[str, Any], values: Answer) -> str:
+    own = {key: process.get(key, "") for key in ("pid", "created")}
+    lines = {"phase": phase.value, "time": windows.get_clock(), **own, **values}
+    return "".join(f"{key}={one_line(value)}\n" for key, value in lines.items()) + "end\n"
+
+
 def add_state(windows: SimulatedWindows, folder: str, phase: JobPhase, **values: object) -> bool:
     """Write the next state; of the first one, which is the job's token, tell whether it was still to be had."""
-    own = windows.get_own_process()
-    lines = {"phase": phase.value, "time": windows.get_clock(), **own, **values}
-    text = "".join(f"{key}={one_line(value)}\n" for key, value in lines.items()) + "end\n"
+    text = _state_text(windows, phase, windows.get_own_process(), values)
     for _ in range(10):
         numbers = numbers_of(windows, f"{folder}\\state", ".txt")
         if phase in (JobPhase.STARTED, JobPhase.ABANDONED) and numbers:
@@ -177,6 +182,19 @@ def add_state(windows: SimulatedWindows, folder: str, phase: JobPhase, **values:
         if windows.add_text_file(f"{folder}\\state\\{number:05d}.txt", text):
             return True
     raise WindowsError_(f"no state can be written in {folder}")
+
+
+def add_state_at(
+    windows: SimulatedWindows,
+    folder: str,
+    phase: JobPhase,
+    number: int,
+    process: Mapping[str, Any],
+    **values: object,
+) -> bool:
+    """Write a state with this number and no other; whether nobody else was quicker to take it."""
+    path = numbered_path(f"{folder}\\state", number, ".txt")
+    return windows.add_text_file(path, _state_text(windows, phase, process, values))
 
 
 def whole_states(windows: SimulatedWindows, folder: str, after: int = 0) -> list[tuple[int, str]]:
@@ -224,12 +242,13 @@ def alive(windows: SimulatedWindows, pid: str, created: str) -> bool:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a job stands: of which kind it is, its status, and the phase and number of its last state."""
+    """How a job stands: of which kind it is, its status, and the phase, the number and all keys of its last state."""
 
     kind: str = ""
     status: JobStatus = JobStatus.NONE
     phase: str = ""
     last: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_seconds: int) -> Standing:
@@ -254,7 +273,7 @@ def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_sec
     values = from_lines(text) or {}
     phase = values.get("phase", "")
     if phase in (JobPhase.FINISHED.value, JobPhase.ABANDONED.value):
-        return Standing(kind, JobStatus.FINISHED, phase, number)
+        return Standing(kind, JobStatus.FINISHED, phase, number, values)
     lives = (
         alive(windows, values.get("pid", ""), values.get("created", ""))
         or alive(windows, values.get("child_pid", ""), values.get("child_created", ""))
@@ -263,7 +282,9 @@ def job_standing(windows: SimulatedWindows, staging: str, job_id: str, start_sec
     if not lives and whole_states(windows, folder, number):
         # It wrote its end and went between the two looks: what is told is looked at anew.
         return job_standing(windows, staging, job_id, start_seconds)
-    return Standing(kind, JobStatus.RUNNING if lives else JobStatus.INTERRUPTED, phase, number)
+    # One that did not live to see that it was called off has ended by that.
+    gone = JobStatus.FINISHED if phase == JobPhase.WITHDRAWN.value else JobStatus.INTERRUPTED
+    return Standing(kind, JobStatus.RUNNING if lives else gone, phase, number, values)
 
 
 def refused_answer(answer: Answer, refusal: Refusal | str, detail: str) -> Answer:

@@ -150,8 +150,7 @@ def _check_prerequisites(windows: SimulatedWindows, folder: str, parameters: Par
 
 
 def _run_check(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
-    if not wait_window(windows, folder, parameters):
-        result["reason"] = JobReason.WINDOW_OVER.value
+    if not wait_window(windows, folder, parameters, result):
         return
     add_state(windows, folder, JobPhase.CHECKING_PACKAGE)
     if not windows.test_file(parameters["package"]):
@@ -196,8 +195,7 @@ def _back_up(windows: SimulatedWindows, folder: str, parameters: Parameters, res
 
 def _save_verified(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
     server, database = parameters["server"], parameters["database"]
-    if not wait_window(windows, folder, parameters):
-        result["reason"] = JobReason.WINDOW_OVER.value
+    if not wait_window(windows, folder, parameters, result):
         return
     add_state(windows, folder, JobPhase.ASKING_DATABASE)
     try:
@@ -284,8 +282,7 @@ def _version(windows: SimulatedWindows, parameters: Parameters) -> str:
 
 
 def _upgrade(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
-    if not wait_window(windows, folder, parameters):
-        result["reason"] = JobReason.WINDOW_OVER.value
+    if not wait_window(windows, folder, parameters, result):
         return
     add_state(windows, folder, JobPhase.CHECKING_PACKAGE, release=parameters["release"])
     if not windows.test_file(parameters["package"]):
@@ -454,8 +451,7 @@ def restart(windows: SimulatedWindows, folder: str) -> None:
 
 
 def _restart(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> None:
-    if not wait_window(windows, folder, parameters):
-        result["reason"] = JobReason.WINDOW_OVER.value
+    if not wait_window(windows, folder, parameters, result):
         return
     reason = wait_turn(windows, folder, parameters, Turn())
     if reason is not None:

@@ -12,7 +12,16 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from wsusfix.lab.behaviours.jobs import INSTALL_LOG
-from wsusfix.lab.behaviours.shared import TIME_FORMAT, Parameters, add_state
+from wsusfix.lab.behaviours.shared import (
+    TIME_FORMAT,
+    Parameters,
+    add_state,
+    add_state_at,
+    from_lines,
+    numbered_path,
+    numbers_of,
+    whole_states,
+)
 from wsusfix.lab.filesystem import WindowsError_
 from wsusfix.lab.scheduler import Process
 from wsusfix.lab.windows import SimulatedWindows
@@ -101,19 +110,42 @@ def window_open(windows: SimulatedWindows, parameters: Parameters) -> bool:
     return until == "" or seconds_between(windows.get_clock(), until) >= 0
 
 
-def wait_window(windows: SimulatedWindows, folder: str, parameters: Parameters) -> bool:
-    """Whether the maintenance window is open; before it opens that is waited for."""
-    silent = 600
+def wait_window(windows: SimulatedWindows, folder: str, parameters: Parameters, result: Result) -> bool:
+    """Whether the work may begin, the maintenance window being open; if not, *result* has the reason."""
+    # The number behind the job's newest state belongs to whoever takes it first: to the job, or to who calls it off.
+    following = numbers_of(windows, f"{folder}\\state", ".txt")[-1] + 1
+    own = windows.get_own_process()
+    waited, silent = False, 600
     while parameters["not_before"]:
         left = seconds_between(windows.get_clock(), parameters["not_before"])
         if left <= 0:
             break
         if silent >= 600:
-            add_state(windows, folder, JobPhase.WAITING_FOR_WINDOW, until=parameters["not_before"])
-            silent = 0
+            until = parameters["not_before"]
+            mine = add_state_at(windows, folder, JobPhase.WAITING_FOR_WINDOW, following, own, until=until)
+            following += 1
+            waited, silent = True, 0
+        else:
+            mine = not windows.test_file(numbered_path(f"{folder}\\state", following, ".txt"))
+        if not mine:
+            return _withdrawn(windows, folder, result)
         windows.wait_seconds(min(left, 20))
         silent += 20
-    return window_open(windows, parameters)
+    if waited and not add_state_at(windows, folder, JobPhase.WINDOW_OPEN, following, own):
+        return _withdrawn(windows, folder, result)
+    if not window_open(windows, parameters):
+        result["reason"] = JobReason.WINDOW_OVER.value
+        return False
+    return True
+
+
+def _withdrawn(windows: SimulatedWindows, folder: str, result: Result) -> bool:
+    result["reason"] = JobReason.WITHDRAWN.value
+    *_, (_, text) = whole_states(windows, folder)
+    last = from_lines(text) or {}
+    if last.get("phase") == JobPhase.WITHDRAWN.value:
+        result["detail"] = f"by {last.get('account_sid', '')}"
+    return False
 
 
 # --- a package ------------------------------------------------------------------------------------------------------

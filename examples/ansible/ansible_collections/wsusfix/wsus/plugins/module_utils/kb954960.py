@@ -101,6 +101,7 @@ WORDS = (
     (r"(?:pass )?consent=True \(--yes\)", "say consent: true"),
     (r"server\.job\(\) tells how (?:it|the job) stands", "running the task again joins it"),
     (r"\bfor server\.cleanup\(\)", "for state: cleaned"),
+    (r"server\.withdraw\(\)", "state: withdrawn"),
     (r"\bport= or --port\b", "port"),
     (r"\b([a-z_]+)=(?:'([\w-]+)'|(\[[^]]*\]))", r"\1: \2\3"),
     (r"\b([a-z_]+)=True\b", r"\1: true"),

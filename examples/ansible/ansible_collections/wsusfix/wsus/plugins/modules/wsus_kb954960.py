@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: MIT
-"""Mends one WSUS server, proves that it is without the fault, or clears away what an earlier run left."""
+"""Mends one WSUS server, proves that it is without the fault, calls a change off, or clears away what a run left."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ options:
       - V(remediated) mends the server where it needs it, and verifies.
       - V(verified) changes nothing, and fails unless the server is proved to be without the fault.
       - V(cleaned) removes what an earlier run that failed has left on the server; the entry in the event log stays.
+      - V(withdrawn) calls off the job that waits for its maintenance window (O(not_before)); it has changed nothing
+        then. It fails where there is no job, and where it is at work or has ended.
     type: str
-    choices: [remediated, verified, cleaned]
+    choices: [remediated, verified, cleaned, withdrawn]
     default: remediated
   consent:
     description:
@@ -149,6 +151,11 @@ events:
   type: list
   elements: str
   sample: ["wsus01: upload: WSUS-KB954960-x64.exe", "wsus01: job: installed (exit code 0)"]
+withdrawal:
+  description: Which job was called off, whether it had been before (C(already)), and whether it has C(ended) since.
+  returned: with O(state=withdrawn), but in check mode
+  type: dict
+  sample: {job_id: 0123456789ab, kind: install_update, already: false, ended: true}
 removed:
   description: What was removed from the server.
   returned: with O(state=cleaned)
@@ -187,7 +194,7 @@ if TYPE_CHECKING:
     import wsusfix
 
 STATE_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "state": {"type": "str", "choices": ["remediated", "verified", "cleaned"], "default": "remediated"},
+    "state": {"type": "str", "choices": ["remediated", "verified", "cleaned", "withdrawn"], "default": "remediated"},
     "consent": {"type": "bool", "default": False},
 }
 
@@ -203,6 +210,8 @@ def main() -> None:
                 verified(told, server)
             elif module.params["state"] == "cleaned":
                 cleaned(told, server)
+            elif module.params["state"] == "withdrawn":
+                withdrawn(told, server)
             else:
                 remediated(told, server, options)
         told.end()
@@ -235,6 +244,21 @@ def cleaned(told: Told, server: wsusfix.WsusServer) -> None:
     cleanup = server.cleanup()
     told.values.update(changed=bool(cleanup.removed), removed=list(cleanup.removed))
     told.warn(*(f"could not be removed: {item}" for item in cleanup.remaining))
+
+
+def withdrawn(told: Told, server: wsusfix.WsusServer) -> None:
+    """Call off the job that waits for its maintenance window."""
+    if told.module.check_mode:
+        job = server.job()
+        phases = [] if job is None else [step.phase.value for step in job.steps]
+        already = "withdrawn" in phases
+        if not already and (job is None or not job.active or phases[-1:] != ["waiting_for_window"]):
+            # A real run is refused.
+            told.fail("no job waits for its maintenance window there" + ("" if job is None else f": {job}"))
+        told.values.update(changed=not already)
+        return
+    withdrawal = server.withdraw()
+    told.values.update(changed=not withdrawal.already, withdrawal=withdrawal.to_dict())
 
 
 def remediated(told: Told, server: wsusfix.WsusServer, options: wsusfix.Options) -> None:
