@@ -1,7 +1,7 @@
 # Everything a newcomer needs: each target makes its own environment from a clean clone.
 #   make demo       simulated servers, the whole road, a report in demo-report/
 #   make test       lint and the suite
-#   make coverage   the same, the whole table of faults, and how much of the program is reached
+#   make coverage   the same, with all cases of what is long, and how much of the program is reached
 #   make bench      side by side with what people use today, as ratios
 #   make test-all   the suite on every CPython from 3.10 on that answers (PYTHONS= names others)
 
@@ -40,8 +40,8 @@ lint: $(VENV)/.installed
 test: lint
 	WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PATIENCE) tests $(PYTEST_ARGS)
 
-# The same suite and every cell of the table of faults, with every line and branch of wsusfix/ counted, in all its
-# processes and from before the plugin is loaded.
+# The same suite with every cell of the table of faults and every case of the long lists; every line and branch of
+# wsusfix/ is counted, in all its processes and from before the plugin is loaded.
 coverage: lint
 	$(BIN)/coverage erase
 	WSUSFIX_TABLE=all WSUSFIX_LAB_ENGINE=$(ENGINE) $(BIN)/coverage run -m pytest $(PYTEST_PARALLEL) $(PATIENCE) tests $(PYTEST_ARGS)

@@ -6,7 +6,6 @@ its cells one after the other.  What takes more than a fault and two runs is tes
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from typing import Final
 import pytest
 
 import wsusfix
+from tests.sampling import WHOLE
 from tests.told import WALKED
 from tests.wire.fault_table import CELLS, EXIT_CODES, Walkers, document, row
 from tests.wire.faulty_road import BEFORE, FIXED, Cell, Walk, Walked, walk
@@ -26,7 +26,7 @@ from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
 from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME
 
 
-def spread(phases: list[str]) -> set[str]:
+def first_and_middle(phases: list[str]) -> set[str]:
     return {phases[0], phases[len(phases) // 2]}
 
 
@@ -35,8 +35,7 @@ DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "faults.md"
 ASKED: Final = [
     number
     for number, cell in enumerate(CELLS)
-    if os.environ.get("WSUSFIX_TABLE") == "all"
-    or cell.phase in spread([c.phase for c in CELLS if c.fault == cell.fault])
+    if WHOLE or cell.phase in first_and_middle([c.phase for c in CELLS if c.fault == cell.fault])
 ]
 #: Longer than any cell may take, with those before it in the same process.
 PATIENCE: Final = 100.0

@@ -24,6 +24,7 @@ import pytest
 
 import wsusfix
 from tests import builders
+from tests.sampling import spread
 from tests.wire.servers import (
     ACCOUNT,
     PASSWORD,
@@ -299,7 +300,7 @@ NOTICED: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("name", ENVELOPES)
+@pytest.mark.parametrize("name", spread(ENVELOPES, 10))
 def test_an_envelope_that_is_none_is_told_and_the_session_goes_on_afterwards(name: str) -> None:
     with serving() as endpoint, session(endpoint) as asking:
         ask(asking)
@@ -577,7 +578,7 @@ NOTICED_INSIDE: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("name", spread(MESSAGES, 10))
 def test_a_message_that_is_none_is_told_and_the_session_goes_on_afterwards(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -710,7 +711,7 @@ def clean(shown: pytest.CaptureFixture[str]) -> str:
     return both
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", spread(ANSWERS, 8))
 def test_facts_that_are_none_are_told_and_nothing_is_done(
     name: str, as_admin: Callable[[Endpoint], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

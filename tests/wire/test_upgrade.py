@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import wsusfix
+from tests.sampling import spread
 from wsusfix import advisory
 from wsusfix.apply import working
 from wsusfix.apply.upgrade import UpgradeWork
@@ -183,7 +184,7 @@ def test_every_exit_code_of_setup_is_told_with_what_to_do_and_services_run_as_be
     host.install_seconds = 0.0
     with connect(host) as server:
         plan = only_upgrade(server.plan(options(lab), logs=False))
-        for code in CODES:
+        for code in spread(CODES, 5):
             setup = wsusfix.Package.read(lab.setup_package(size=40_000, exit_code=code))
             outcome = server.apply(with_setup(plan, setup), consent=True)
             known = advisory.EXIT_CODES[code]
@@ -332,7 +333,7 @@ def test_power_that_fails_in_any_phase_before_setup_has_ended_leaves_a_server_th
     host, chosen = steady
     with connect(host) as server:
         plan = only_upgrade(server.plan(chosen, logs=False))
-        for phase in (*STAGES, *STANDSTILL[:4]):
+        for phase in spread((*STAGES, *STANDSTILL[:4]), 3):
             # Setup is still at work when the power fails in the phase in which it is.
             host.machine.installer_hangs = phase == "installing"
             host.faults.reboot_during(phase=phase)
@@ -1505,7 +1506,7 @@ def test_power_that_fails_before_the_upgrade_or_after_it_leaves_what_stands_and_
     lab: Lab, host: Host
 ) -> None:
     chosen = options(lab)
-    for phase in ("checking_package", "launching", "installing", "installed"):
+    for phase in spread(("checking_package", "launching", "installing", "installed"), 2):
         host.faults.reboot_during(phase=phase)
         outcome = walk(host, chosen)
         assert statuses(outcome)[0] == ("CheckPrerequisites", "failed"), phase
