@@ -25,18 +25,18 @@ from wsusfix.lab.faults import Faults
 from wsusfix.lab.filesystem import CLOSED, SYSTEM_SID, Security
 from wsusfix.scripts.contracts import INSTALL_UPDATE, TASK_NAME
 
-
-def first_and_middle(phases: list[str]) -> set[str]:
-    return {phases[0], phases[len(phases) // 2]}
-
-
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "faults.md"
-#: All cells with ``WSUSFIX_TABLE=all``; else every fault in the first and the middle one of its phases.
-ASKED: Final = [
-    number
-    for number, cell in enumerate(CELLS)
-    if WHOLE or cell.phase in first_and_middle([c.phase for c in CELLS if c.fault == cell.fault])
-]
+FAULTS: Final = list(dict.fromkeys(cell.fault for cell in CELLS))
+
+
+def in_turn(cell: Cell) -> bool:
+    """Whether it is the one cell of its fault: in the first of its phases, or in the middle one, and so on."""
+    phases = [each.phase for each in CELLS if each.fault == cell.fault]
+    return cell.phase == (phases[0], phases[len(phases) // 2])[FAULTS.index(cell.fault) % 2]
+
+
+#: All cells where the whole is asked for; else every fault in one of its phases.
+ASKED: Final = [number for number, cell in enumerate(CELLS) if WHOLE or in_turn(cell)]
 #: Longer than any cell may take, with those before it in the same process.
 PATIENCE: Final = 100.0
 
