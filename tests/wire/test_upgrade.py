@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -1035,7 +1036,8 @@ def test_a_server_that_had_restarted_just_before_is_not_taken_for_one_that_has_a
         plan = server.plan(chosen, logs=False)
         outcome = server.apply(dataclasses.replace(plan, steps=plan.steps[2:]), consent=True)
     assert statuses(outcome)[-1] == ("Restart", "failed")
-    assert "had not restarted after 1 s" in outcome.message
+    # The job gives the order up about when the controller does; who looks late sees it say so.
+    assert re.search(r"then failed: .* had not (restarted after 1 s|carried it out)", outcome.message)
     # What was done is said, too.
     assert outcome.message.startswith("upgraded to WSUS 3.0 SP2")
 
