@@ -67,6 +67,14 @@ def in_phase(host: Host, phase: str, number: int = 1) -> None:
     wait_until(lambda: bool(host.jobs) and host.jobs[-1].phases.count(phase) >= number, 60)
 
 
+def held(host: Host, options: wsusfix.Options) -> Following:
+    """A controller whose job stands still while it waits for its window."""
+    host.faults.hold_job(phase="waiting_for_window")
+    following = Following(host, options)
+    in_phase(host, "waiting_for_window")
+    return following
+
+
 def states(host: Host) -> list[str]:
     """The phases of all states of the newest job, by whomever they were written."""
     folder = f"{host.staging_path}\\jobs\\{host.jobs[-1].id}\\state"
@@ -116,9 +124,7 @@ def test_a_job_that_waits_is_called_off_and_whoever_follows_it_is_told(
 def test_once_more_is_safe_and_says_that_it_was_called_off_already(
     host: Host, server: wsusfix.WsusServer, chosen: wsusfix.Options
 ) -> None:
-    host.faults.hold_job(phase="waiting_for_window")
-    following = Following(host, chosen)
-    in_phase(host, "waiting_for_window")
+    following = held(host, chosen)
     assert not ask(server).already
     # It has not seen that yet.
     told = ask(server)
@@ -139,9 +145,7 @@ def ask(server: wsusfix.WsusServer) -> Withdrawal:
 def test_until_it_has_seen_that_it_counts_as_at_work_and_its_place_is_not_taken(
     host: Host, server: wsusfix.WsusServer, chosen: wsusfix.Options
 ) -> None:
-    host.faults.hold_job(phase="waiting_for_window")
-    following = Following(host, chosen)
-    in_phase(host, "waiting_for_window")
+    following = held(host, chosen)
     ask(server)
     job = server.job()
     assert job is not None
@@ -204,9 +208,7 @@ def test_it_looks_after_every_wait_whether_it_was_called_off(
         waited.append(seconds)
         wait(windows, seconds)
 
-    host.faults.hold_job(phase="waiting_for_window")
-    following = Following(host, chosen)
-    in_phase(host, "waiting_for_window")
+    following = held(host, chosen)
     ask(server)
     monkeypatch.setattr(SimulatedWindows, "wait_seconds", waiting_so_long)
     host.faults.let_job_go()
@@ -220,9 +222,7 @@ def test_it_looks_after_every_wait_whether_it_was_called_off(
 def test_called_off_before_its_window_opens_it_does_nothing_though_it_has_opened(
     host: Host, server: wsusfix.WsusServer, chosen: wsusfix.Options
 ) -> None:
-    host.faults.hold_job(phase="waiting_for_window")
-    following = Following(host, chosen)
-    in_phase(host, "waiting_for_window")
+    following = held(host, chosen)
     ask(server)
     opens_now(host)
     host.faults.let_job_go()
@@ -294,9 +294,7 @@ def test_of_a_withdrawal_and_the_next_state_at_the_same_moment_one_is_written_he
 def test_of_a_withdrawal_and_the_next_state_at_the_same_moment_one_is_written_here_the_state(
     host: Host, server: wsusfix.WsusServer, chosen: wsusfix.Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host.faults.hold_job(phase="waiting_for_window")
-    following = Following(host, chosen)
-    in_phase(host, "waiting_for_window")
+    following = held(host, chosen)
 
     def quicker() -> None:
         opens_now(host)
